@@ -1,0 +1,2 @@
+// Package containers runs containers: one file a verb.
+package containers

@@ -1,0 +1,2 @@
+// Package images keeps images: pull, push, tag, save, load.
+package images
