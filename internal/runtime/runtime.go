@@ -30,12 +30,23 @@ type Launch struct {
 	// signals and reaps orphans (docker's --init).
 	Init bool `json:"init,omitempty"`
 
+	// User is looked up in the container's own /etc/passwd and /etc/group, once its
+	// root is mounted, and then replaces Spec.Process.User. Nil: Spec's is used.
+	User *User `json:"user,omitempty"`
+
 	// NetNS is the network namespace to join; nil means what Spec.Linux.Namespaces
 	// says. It is passed to the shim as a descriptor, never as a path.
 	NetNS *os.File `json:"-"`
 
 	// Stdio, if IO.Passed, becomes descriptors 0, 1 and 2 of the process.
 	Stdio [3]*os.File `json:"-"`
+}
+
+// User names who runs a process, as in docker's --user and --group-add. HOME is
+// set from the passwd entry where the environment has none.
+type User struct {
+	Spec   string   `json:"spec,omitempty"` // "name", "uid", "name:group", "uid:gid"; "" is root
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Rootfs is a container's root file system: an overlay, or a directory.
@@ -70,7 +81,8 @@ type Log struct {
 type Exec struct {
 	ContainerID string         `json:"containerID"`
 	ExecID      string         `json:"execID"`
-	Process     *specs.Process `json:"process"` // user, args, env, cwd, capabilities, terminal…
+	Process     *specs.Process `json:"process"` // args, env, cwd, capabilities, terminal…
+	User        *User          `json:"user,omitempty"`
 	// Seccomp confines it like the container's own process.
 	Seccomp *specs.LinuxSeccomp `json:"seccomp,omitempty"`
 	IO      IO                  `json:"io"`
