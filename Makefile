@@ -1,0 +1,50 @@
+# Skiff's tasks. `make help` lists them; the logic is in Go and in scripts/.
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+PKG       := github.com/skiff-containers/skiff/internal/kit/version
+LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT)
+BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+SHIM      := internal/daemon/shimbin/skiff-shim
+
+.PHONY: help build demo test test-unit test-root lint bench fuzz golden clean deps
+
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+build: ## bin/skiff, bin/skiffd (with skiff-shim inside)
+	@mkdir -p bin
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff-shim ./cmd/skiff-shim
+	@cmp -s bin/skiff-shim $(SHIM) || cp bin/skiff-shim $(SHIM)
+	$(BUILD) -ldflags '$(LDFLAGS)' -tags embedshim -o bin/skiffd ./cmd/skiffd
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff ./cmd/skiff
+
+deps: ## install the Debian packages that demo, tests and benchmarks use
+	@scripts/deps.sh $(DEPS)
+
+demo: deps build ## build an image, run it, publish, push, pull: the tour (as root)
+	@scripts/demo.sh
+
+test: deps build test-unit test-root ## everything; what CI runs (as root)
+
+test-unit: ## unit tests, no root needed
+	$(GO) vet ./...
+	$(GO) test ./...
+
+test-root: ## kernel and end-to-end tests on the built binaries (as root)
+	scripts/test-root.sh
+
+lint: ## golangci-lint with the house rules
+	scripts/lint.sh
+
+bench: build ## side by side with the engines that are installed (as root)
+	scripts/bench.sh
+
+fuzz: ## each fuzz target for 20 s
+	scripts/fuzz.sh
+
+golden: ## rewrite the golden files
+	UPDATE=1 $(GO) test ./...
+
+clean: ## remove what build made
+	rm -rf bin $(SHIM)

@@ -1,0 +1,251 @@
+// Package daemon is skiffd's composition root: it reads the configuration,
+// builds every room by hand, runs them and closes them in reverse.
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/spf13/pflag"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+)
+
+// Config is what skiffd runs with. Flags and the keys of daemon.json carry
+// dockerd's names; what is not offered is refused by name.
+type Config struct {
+	Hosts      []string
+	DataRoot   string
+	ExecRoot   string
+	Pidfile    string
+	ConfigFile string
+	Group      string
+	Debug      bool
+	LogLevel   string
+	LogFormat  string
+	Labels     []string
+	Validate   bool
+
+	TLS, TLSVerify              bool
+	TLSCACert, TLSCert, TLSKey  string
+	InsecureTCP                 bool
+	InsecureRegistries, Mirrors []string
+	MaxDownloads, MaxUploads    int
+
+	BIP          string
+	Pools        []string
+	DNS          []string
+	DNSOptions   []string
+	DNSSearch    []string
+	MTU          int
+	ICC          bool
+	HostBindIP   string
+	Bridge       string
+	CgroupParent string
+
+	LogDriver      string
+	LogOpts        map[string]string
+	Ulimits        map[string]*container.Ulimit
+	ShmSize        int64
+	Init           bool
+	SeccompProfile string
+	NoNewPrivs     bool
+
+	RegistryAddr, RegistryDir, RegistryHtpasswd, RegistryCert, RegistryKey string
+
+	ShimBinary string
+}
+
+// DefaultConfig returns the configuration without flags and file.
+func DefaultConfig() *Config {
+	return &Config{
+		DataRoot:     "/var/lib/skiff",
+		ExecRoot:     "/run/skiff",
+		ConfigFile:   "/etc/skiff/daemon.json",
+		LogLevel:     "info",
+		LogFormat:    "text",
+		MaxDownloads: 6,
+		MaxUploads:   5,
+		MTU:          1500,
+		ICC:          true,
+		HostBindIP:   "0.0.0.0",
+		CgroupParent: "/skiff",
+		LogDriver:    "local",
+		LogOpts:      map[string]string{},
+		Ulimits:      map[string]*container.Ulimit{},
+		ShmSize:      64 << 20,
+	}
+}
+
+// AddFlags declares the flags, with dockerd's names, on fs.
+func (c *Config) AddFlags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&c.Hosts, "host", "H", nil, "Daemon socket(s) to connect to (unix://, tcp://, fd://)")
+	fs.StringVar(&c.DataRoot, "data-root", c.DataRoot, "Root directory of persistent state")
+	fs.StringVar(&c.ExecRoot, "exec-root", c.ExecRoot, "Root directory for execution state files")
+	fs.StringVarP(&c.Pidfile, "pidfile", "p", "", "Path to use for daemon PID file (default EXEC-ROOT/skiffd.pid)")
+	fs.StringVar(&c.ConfigFile, "config-file", c.ConfigFile, "Daemon configuration file")
+	fs.StringVarP(&c.Group, "group", "G", "", "Group for the unix socket (default \"skiff\" if there is one)")
+	fs.BoolVarP(&c.Debug, "debug", "D", false, "Enable debug mode")
+	fs.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, `Set the logging level ("debug"|"info"|"warn"|"error")`)
+	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, `Set the logging format ("text"|"json")`)
+	fs.StringArrayVar(&c.Labels, "label", nil, "Set key=value labels to the daemon")
+	fs.BoolVar(&c.Validate, "validate", false, "Validate daemon configuration and exit")
+
+	fs.BoolVar(&c.TLS, "tls", false, "Use TLS; implied by --tlsverify")
+	fs.BoolVar(&c.TLSVerify, "tlsverify", false, "Use TLS and verify the remote")
+	fs.StringVar(&c.TLSCACert, "tlscacert", "", "Trust certs signed only by this CA")
+	fs.StringVar(&c.TLSCert, "tlscert", "", "Path to TLS certificate file")
+	fs.StringVar(&c.TLSKey, "tlskey", "", "Path to TLS key file")
+	fs.BoolVar(&c.InsecureTCP, "insecure-tcp-without-authentication", false,
+		"Serve tcp:// without mutual TLS: whoever reaches the port is root on this host")
+
+	fs.StringArrayVar(&c.InsecureRegistries, "insecure-registry", nil, "Enable insecure registry communication (host[:port] or CIDR)")
+	fs.StringArrayVar(&c.Mirrors, "registry-mirror", nil, "Preferred registry mirror of Docker Hub")
+	fs.IntVar(&c.MaxDownloads, "max-concurrent-downloads", c.MaxDownloads, "Set the max concurrent downloads")
+	fs.IntVar(&c.MaxUploads, "max-concurrent-uploads", c.MaxUploads, "Set the max concurrent uploads")
+
+	fs.StringVar(&c.BIP, "bip", "", "IPv4 address for the default bridge (CIDR)")
+	fs.StringArrayVar(&c.Pools, "default-address-pool", nil, "Default address pools for networks (base=CIDR,size=BITS)")
+	fs.StringArrayVar(&c.DNS, "dns", nil, "DNS server to use")
+	fs.StringArrayVar(&c.DNSOptions, "dns-opt", nil, "DNS options to use")
+	fs.StringArrayVar(&c.DNSSearch, "dns-search", nil, "DNS search domains to use")
+	fs.IntVar(&c.MTU, "mtu", c.MTU, "Set the MTU of the default bridge")
+	fs.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication on the default bridge")
+	fs.StringVar(&c.HostBindIP, "ip", c.HostBindIP, "Host IP for port publishing from the default bridge network")
+	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface (default \"skiff0\")")
+	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers")
+
+	fs.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "Default driver for container logs")
+	fs.Var(mapFlag(c.LogOpts), "log-opt", "Default log driver options for containers")
+	fs.Var(ulimitFlag(c.Ulimits), "default-ulimit", "Default ulimits for containers")
+	fs.Var((*bytesFlag)(&c.ShmSize), "default-shm-size", "Default shm size for containers")
+	fs.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
+	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
+	fs.BoolVar(&c.NoNewPrivs, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
+
+	fs.StringVar(&c.RegistryAddr, "registry", "", "Serve Skiff's own registry on this address (host:port)")
+	fs.StringVar(&c.RegistryDir, "registry-dir", "", "Directory of the registry (default DATA-ROOT/registry)")
+	fs.StringVar(&c.RegistryHtpasswd, "registry-htpasswd", "", "htpasswd file (bcrypt) the registry authenticates with")
+	fs.StringVar(&c.RegistryCert, "registry-tlscert", "", "TLS certificate of the registry")
+	fs.StringVar(&c.RegistryKey, "registry-tlskey", "", "TLS key of the registry")
+
+	fs.StringVar(&c.ShimBinary, "shim", "", "Path to skiff-shim (default: the one carried inside skiffd, or beside it)")
+}
+
+// Finish fills what depends on other values and refuses what does not fit
+// together.
+func (c *Config) Finish() error {
+	for _, p := range []*string{&c.DataRoot, &c.ExecRoot} {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	if len(c.Hosts) == 0 {
+		c.Hosts = []string{"unix://" + filepath.Join(c.ExecRoot, "skiff.sock")}
+	}
+	if c.Pidfile == "" {
+		c.Pidfile = filepath.Join(c.ExecRoot, "skiffd.pid")
+	}
+	if c.RegistryDir == "" {
+		c.RegistryDir = filepath.Join(c.DataRoot, "registry")
+	}
+	if c.Debug {
+		c.LogLevel = "debug"
+	}
+	var bad []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			bad = append(bad, fmt.Errorf(format, args...))
+		}
+	}
+	for _, h := range c.Hosts {
+		scheme, addr, ok := strings.Cut(h, "://")
+		check(ok && (scheme == "unix" || scheme == "tcp" || scheme == "fd"), "invalid --host %q: want unix://PATH, tcp://ADDR:PORT or fd://", h)
+		if scheme == "tcp" {
+			_, _, err := net.SplitHostPort(addr)
+			check(err == nil, "invalid --host %q: %v", h, err)
+			check(c.TLSVerify || c.InsecureTCP, "--host %s: refusing to serve TCP without mutual TLS: add --tlsverify --tlscacert --tlscert --tlskey, or --insecure-tcp-without-authentication", h)
+		}
+	}
+	if c.TLS || c.TLSVerify {
+		check(c.TLSCert != "" && c.TLSKey != "", "TLS needs --tlscert and --tlskey")
+		check(!c.TLSVerify || c.TLSCACert != "", "--tlsverify needs --tlscacert")
+	}
+	if c.BIP != "" {
+		p, err := netip.ParsePrefix(c.BIP)
+		check(err == nil && p.Addr().Is4(), "invalid --bip %q: want an IPv4 address with a prefix length", c.BIP)
+	}
+	for _, s := range c.DNS {
+		_, err := netip.ParseAddr(s)
+		check(err == nil, "invalid --dns %q: not an IP address", s)
+	}
+	_, err := netip.ParseAddr(c.HostBindIP)
+	check(err == nil, "invalid --ip %q: not an IP address", c.HostBindIP)
+	check(c.LogLevel == "debug" || c.LogLevel == "info" || c.LogLevel == "warn" || c.LogLevel == "error",
+		"invalid --log-level %q: want debug, info, warn or error", c.LogLevel)
+	check(c.LogFormat == "text" || c.LogFormat == "json", "invalid --log-format %q: want text or json", c.LogFormat)
+	check(c.MaxDownloads > 0 && c.MaxUploads > 0, "max concurrent downloads and uploads must be above 0")
+	check(c.MTU >= 68 && c.MTU <= 65535, "invalid --mtu %d", c.MTU)
+	check(strings.HasPrefix(c.CgroupParent, "/") && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent != "/",
+		"invalid --cgroup-parent %q: want an absolute cgroup path below the root", c.CgroupParent)
+	for _, l := range c.Labels {
+		check(strings.Contains(l, "="), "invalid --label %q: want key=value", l)
+	}
+	if c.SeccompProfile != "" && c.SeccompProfile != "unconfined" {
+		_, err := os.Stat(c.SeccompProfile)
+		check(err == nil, "--seccomp-profile: %v", err)
+	}
+	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")
+	return errs.With(errs.Invalid, errors.Join(bad...))
+}
+
+type mapFlag map[string]string
+
+func (m mapFlag) String() string { return "" }
+func (m mapFlag) Type() string   { return "map" }
+func (m mapFlag) Set(s string) error {
+	k, v, ok := strings.Cut(s, "=")
+	if !ok || k == "" {
+		return fmt.Errorf("want key=value, not %q", s)
+	}
+	m[k] = v
+	return nil
+}
+
+type ulimitFlag map[string]*container.Ulimit
+
+func (u ulimitFlag) String() string { return "" }
+func (u ulimitFlag) Type() string   { return "ulimit" }
+func (u ulimitFlag) Set(s string) error {
+	l, err := units.ParseUlimit(s)
+	if err != nil {
+		return err
+	}
+	u[l.Name] = l
+	return nil
+}
+
+type bytesFlag int64
+
+func (b *bytesFlag) String() string { return units.BytesSize(float64(*b)) }
+func (b *bytesFlag) Type() string   { return "bytes" }
+func (b *bytesFlag) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	if err != nil {
+		return err
+	}
+	if n <= 0 {
+		return fmt.Errorf("must be above 0, not %s", s)
+	}
+	*b = bytesFlag(n)
+	return nil
+}

@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+)
+
+func load(t *testing.T, file string, args ...string) (*Config, error) {
+	t.Helper()
+	c := DefaultConfig()
+	fs := pflag.NewFlagSet("skiffd", pflag.ContinueOnError)
+	c.AddFlags(fs)
+	path := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Parse(append(args, "--config-file", path)); err != nil {
+		return nil, err
+	}
+	if err := LoadFile(c.ConfigFile, fs); err != nil {
+		return nil, err
+	}
+	return c, c.Finish()
+}
+
+func TestFileAndFlagsMeet(t *testing.T) {
+	c, err := load(t, `{
+		"hosts": ["unix:///tmp/a.sock", "unix:///tmp/b.sock"],
+		"insecure-registries": ["reg:5000"],
+		"log-driver": "json-file",
+		"log-opts": {"max-size": "1m", "max-file": "2"},
+		"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2048, "Soft": 1024}},
+		"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}],
+		"default-shm-size": "32m",
+		"debug": true, "mtu": 1400
+	}`, "--data-root", "/tmp/x", "--bip", "10.9.0.1/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"unix:///tmp/a.sock", "unix:///tmp/b.sock"}
+	if diff := cmp.Diff(want, c.Hosts); diff != "" {
+		t.Error(diff)
+	}
+	if c.LogOpts["max-size"] != "1m" || c.LogOpts["max-file"] != "2" || c.LogDriver != "json-file" {
+		t.Errorf("log: %v %v", c.LogDriver, c.LogOpts)
+	}
+	if u := c.Ulimits["nofile"]; u == nil || u.Soft != 1024 || u.Hard != 2048 {
+		t.Errorf("ulimit: %v", u)
+	}
+	if c.ShmSize != 32<<20 || c.LogLevel != "debug" || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
+		t.Errorf("%+v", c)
+	}
+	if diff := cmp.Diff([]string{"base=10.10.0.0/16,size=24"}, c.Pools); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestConfigRefusals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		args []string
+		want string
+	}{
+		"unknown key":          {`{"iptables": false}`, nil, "don't match any configuration option: iptables"},
+		"singular key":         {`{"host": "unix:///x"}`, nil, "don't match any configuration option: host"},
+		"both places":          {`{"hosts": ["unix:///x"]}`, []string{"-H", "unix:///y"}, "specified both as a flag and in the configuration file: hosts"},
+		"bad JSON":             {`{"hosts": `, nil, "unexpected EOF"},
+		"wrong shape":          {`{"debug": {"a": []}}`, nil, "unexpected value"},
+		"tcp without TLS":      {``, []string{"-H", "tcp://127.0.0.1:2375"}, "refusing to serve TCP without mutual TLS"},
+		"unknown scheme":       {``, []string{"-H", "npipe://x"}, `invalid --host "npipe://x"`},
+		"bip is not a prefix":  {``, []string{"--bip", "10.0.0.1"}, "invalid --bip"},
+		"log level":            {``, []string{"-l", "loud"}, "invalid --log-level"},
+		"cgroup parent":        {``, []string{"--cgroup-parent", "../x"}, "invalid --cgroup-parent"},
+		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
+		"missing explicit dns": {``, []string{"--dns", "nope"}, "invalid --dns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, tc.file, tc.args...)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if err != nil && !errs.Is(err, errs.Invalid) {
+				t.Errorf("kind %v", errs.KindOf(err))
+			}
+		})
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	fs := pflag.NewFlagSet("skiffd", pflag.ContinueOnError)
+	c := DefaultConfig()
+	c.AddFlags(fs)
+	missing := filepath.Join(t.TempDir(), "none.json")
+	if err := LoadFile(missing, fs); err != nil {
+		t.Errorf("the default file may be missing: %v", err)
+	}
+	if err := fs.Parse([]string{"--config-file", missing}); err != nil {
+		t.Fatal(err)
+	}
+	if err := LoadFile(missing, fs); err == nil {
+		t.Error("a file that was asked for may not")
+	}
+}
+
+func FuzzConfigFile(f *testing.F) {
+	f.Add([]byte(`{"hosts":["unix:///a"],"default-ulimits":{"nofile":{"Soft":1}}}`))
+	f.Add([]byte(`{"log-opts":{"a":1}}`))
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		fs := pflag.NewFlagSet("skiffd", pflag.ContinueOnError)
+		DefaultConfig().AddFlags(fs)
+		_ = applyFile(data, fs)
+	})
+}

@@ -1,0 +1,2 @@
+// Package shimbin carries the skiff-shim executable inside skiffd.
+package shimbin
