@@ -8,7 +8,6 @@ package network
 
 import (
 	"net/netip"
-	"os"
 
 	"github.com/moby/moby/api/types/network"
 )
@@ -56,13 +55,3 @@ type SandboxState struct {
 	Ports     network.PortMap                      `json:"ports,omitempty"`
 	Private   []byte                               `json:"private,omitempty"` // this package's own
 }
-
-// Sandbox is a live network namespace. Manager makes it; the methods are safe
-// for concurrent use.
-//
-//	NetNS() *os.File                                  nil for host
-//	State() SandboxState
-//	ResolvConf() []byte, Hosts() []byte               content for the container's files
-//	Connect(ctx, EndpointSpec) error, Disconnect(ctx, networkID) error
-//	Close(ctx) error                                  releases addresses, ports, names
-type sandboxDoc struct{ _ *os.File } //nolint:unused // replaced by the implementation
