@@ -91,6 +91,20 @@ func Bin(t testing.TB, name string) string {
 // containers are removed, it is stopped, and whatever it left is an error.
 func Start(t testing.TB, args ...string) *Daemon {
 	t.Helper()
+	d := start(t, "", args)
+	t.Cleanup(d.Finish)
+	return d
+}
+
+// StartIn is Start with the data root on a directory of the test's; the test
+// calls Finish.
+func StartIn(t testing.TB, dataRoot string, args ...string) *Daemon {
+	t.Helper()
+	return start(t, dataRoot, args)
+}
+
+func start(t testing.TB, dataRoot string, args []string) *Daemon {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "skiff-e2e-")
 	if err != nil {
 		t.Fatal(err)
@@ -104,8 +118,10 @@ func Start(t testing.TB, args ...string) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if dataRoot != "" {
+		d.DataRoot = dataRoot
+	}
 	d.Launch()
-	t.Cleanup(d.end)
 	return d
 }
 
@@ -270,7 +286,8 @@ func Eventually(t testing.TB, within time.Duration, f func() string) {
 	}
 }
 
-func (d *Daemon) end() {
+// Finish removes the containers, stops the daemon and reports what is left.
+func (d *Daemon) Finish() {
 	d.t.Helper()
 	if d.t.Failed() {
 		d.t.Logf("--- end of skiffd's log\n%s", d.LogTail())
