@@ -37,17 +37,23 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests need root")
 		os.Exit(1)
 	}
+	proxy, stop, err := serveProxy()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"=1", proxyEnv+"="+proxy)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
 		Pdeathsig:  syscall.SIGKILL,
 		// Mounts made inside must not come back to the host.
 		Unshareflags: syscall.CLONE_NEWNS,
 	}
-	err := cmd.Run()
+	err = cmd.Run()
+	stop()
 	var ee *exec.ExitError
 	switch {
 	case errors.As(err, &ee):
