@@ -1,0 +1,2 @@
+// Package nstest is empty without the build tag root.
+package nstest

@@ -1,0 +1,76 @@
+package rules
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Type is the type of one field of a set's key or data.
+type Type uint8
+
+// The types used here.
+const (
+	TypeAddr   Type = iota + 1 // ipv4_addr
+	TypeProto                  // inet_proto
+	TypePort                   // inet_service
+	TypeIfname                 // ifname
+)
+
+func (t Type) String() string {
+	switch t {
+	case TypeAddr:
+		return "ipv4_addr"
+	case TypeProto:
+		return "inet_proto"
+	case TypePort:
+		return "inet_service"
+	case TypeIfname:
+		return "ifname"
+	}
+	return "invalid"
+}
+
+// Value is one field of a set's element, or what a field is compared with.
+type Value struct {
+	Text string // as nft writes it
+	Data []byte // as the kernel compares it, unpadded
+}
+
+// Addr is an IPv4 address.
+func Addr(a netip.Addr) Value { return Value{a.String(), a.AsSlice()} }
+
+// Protocol numbers of the transport protocols that have ports here.
+const (
+	protoTCP = 6
+	protoUDP = 17
+)
+
+// Proto is "tcp" or "udp".
+func Proto(name string) Value {
+	if name == "udp" {
+		return Value{"udp", []byte{protoUDP}}
+	}
+	return Value{"tcp", []byte{protoTCP}}
+}
+
+// PortNum is a port.
+func PortNum(p uint16) Value {
+	return Value{strconv.Itoa(int(p)), binary.BigEndian.AppendUint16(nil, p)}
+}
+
+// Ifname is an interface's whole name.
+func Ifname(name string) Value {
+	b := make([]byte, 16)
+	copy(b, name)
+	return Value{strconv.Quote(name), b}
+}
+
+func join(vs []Value) string {
+	texts := make([]string, len(vs))
+	for i, v := range vs {
+		texts[i] = v.Text
+	}
+	return strings.Join(texts, " . ")
+}
