@@ -1,0 +1,174 @@
+package link
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+)
+
+// Bridge describes a bridge of the host.
+type Bridge struct {
+	Name      string
+	Group     uint32 // whose it is
+	MTU       int
+	Addr      netip.Prefix // the gateway's address, with the subnet's length
+	Localhost bool         // route 127.0.0.0/8: ports published on it must answer
+}
+
+// EnsureBridge makes the bridge, or brings one that exists into shape, and
+// returns its index.
+func EnsureBridge(b Bridge) (int, error) {
+	l, err := netlink.LinkByName(b.Name)
+	var missing netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &missing):
+		if l, err = makeBridge(b); err != nil {
+			return 0, fmt.Errorf("make bridge %s: %w", b.Name, err)
+		}
+	case err != nil:
+		return 0, fmt.Errorf("find bridge %s: %w", b.Name, err)
+	case l.Type() != "bridge":
+		return 0, errs.Newf(errs.Denied, "interface %s exists and is not a bridge", b.Name)
+	}
+	index := l.Attrs().Index
+	if b.Addr.IsValid() {
+		addr := &netlink.Addr{IPNet: &net.IPNet{
+			IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32),
+		}}
+		if err := netlink.AddrReplace(l, addr); err != nil {
+			return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr, err)
+		}
+	}
+	if err := bridgeSysctls(b); err != nil {
+		return 0, err
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return 0, fmt.Errorf("bring bridge %s up: %w", b.Name, err)
+	}
+	return index, nil
+}
+
+func makeBridge(b Bridge) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Group, attrs.MTU = b.Name, b.Group, b.MTU
+	// An address of its own: otherwise the bridge takes on its ports' and changes
+	// it as they come and go.
+	attrs.HardwareAddr = make(net.HardwareAddr, 6)
+	_, _ = rand.Read(attrs.HardwareAddr) // never fails: see crypto/rand
+	attrs.HardwareAddr[0] = attrs.HardwareAddr[0]&^1 | 2
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(b.Name)
+}
+
+func bridgeSysctls(b Bridge) error {
+	set := map[string]string{
+		"net/ipv6/conf/" + b.Name + "/disable_ipv6": "1",
+		"net/ipv6/conf/" + b.Name + "/accept_ra":    "0",
+	}
+	if b.Localhost {
+		set["net/ipv4/conf/"+b.Name+"/route_localnet"] = "1"
+	}
+	for path, value := range set {
+		if err := WriteSysctl(path, value); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("configure bridge %s: %w", b.Name, err)
+		}
+	}
+	return nil
+}
+
+// DeleteBridge deletes the bridge if it is of the group; none is no error.
+func DeleteBridge(name string, group uint32) error {
+	l, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &missing):
+		return nil
+	case err != nil:
+		return fmt.Errorf("find bridge %s: %w", name, err)
+	case l.Attrs().Group != group:
+		return nil // it was there before us
+	}
+	if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// Owned lists the host's interfaces of the group by name.
+func Owned(group uint32) (veths, bridges []string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if l.Attrs().Group != group {
+			continue
+		}
+		switch l.Type() {
+		case "veth":
+			veths = append(veths, l.Attrs().Name)
+		case "bridge":
+			bridges = append(bridges, l.Attrs().Name)
+		}
+	}
+	return veths, bridges, nil
+}
+
+// Address is the first IPv4 address of the named interface; invalid if there is
+// none or no such interface.
+func Address(name string) netip.Prefix {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	if err != nil || len(addrs) == 0 {
+		return netip.Prefix{}
+	}
+	return toPrefix(addrs[0].IPNet)
+}
+
+// Routes lists the IPv4 prefixes that the host routes, the default route and
+// those through the named interface left out.
+func Routes(except string) ([]netip.Prefix, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	own := -1
+	if l, err := netlink.LinkByName(except); err == nil {
+		own = l.Attrs().Index
+	}
+	var out []netip.Prefix
+	for _, r := range routes {
+		if r.LinkIndex == own {
+			continue
+		}
+		if p := toPrefix(r.Dst); p.IsValid() && p.Bits() > 0 {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func toPrefix(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), ones)
+}

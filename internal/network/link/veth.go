@@ -1,0 +1,188 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Veth describes a pair between a bridge and a namespace.
+type Veth struct {
+	Host   string // name of the host's end
+	Group  uint32 // of the host's end: whose it is
+	Bridge int    // index
+	Peer   string // name in the namespace
+	MAC    net.HardwareAddr
+	MTU    int
+}
+
+func ifinfo(index int, flags uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint32(b[8:], flags)
+	binary.NativeEndian.PutUint32(b[12:], flags) // the mask of what changes
+	return b
+}
+
+func setUp(index int) *message {
+	return newMessage(unix.RTM_NEWLINK, 0, ifinfo(index, unix.IFF_UP))
+}
+
+const (
+	vethInfoPeer    = 1 // VETH_INFO_PEER of linux/veth.h
+	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
+)
+
+// AddVeth makes the pair with its peer born in ns, both ends up and the host's
+// end on its bridge. (A peer that is moved and renamed instead waits 20 ms for
+// the kernel.)
+func (s *Socket) AddVeth(v Veth, ns *os.File) error {
+	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0, 0))
+	m.str(unix.IFLA_IFNAME, v.Host)
+	m.u32(unix.IFLA_MTU, uint32(v.MTU))
+	m.u32(unix.IFLA_GROUP, v.Group)
+	m.u32(unix.IFLA_MASTER, uint32(v.Bridge))
+	m.nest(unix.IFLA_LINKINFO, nil, func() {
+		m.str(unix.IFLA_INFO_KIND, "veth")
+		m.nest(unix.IFLA_INFO_DATA, nil, func() {
+			m.nest(vethInfoPeer, ifinfo(0, unix.IFF_UP), func() {
+				m.str(unix.IFLA_IFNAME, v.Peer)
+				m.u32(unix.IFLA_MTU, uint32(v.MTU))
+				m.attr(unix.IFLA_ADDRESS, v.MAC)
+				m.u32(unix.IFLA_NET_NS_FD, uint32(ns.Fd()))
+			})
+		})
+	})
+	// The host's end speaks no IPv6: a port of a bridge needs no address.
+	up := newMessage(unix.RTM_NEWLINK, 0, ifinfo(0, unix.IFF_UP))
+	up.str(unix.IFLA_IFNAME, v.Host)
+	up.nest(unix.IFLA_AF_SPEC, nil, func() {
+		up.nest(unix.AF_INET6, nil, func() {
+			up.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenModeNone})
+		})
+	})
+	err := s.do(nil, m, up)
+	if errors.Is(err, unix.EAFNOSUPPORT) { // a host without IPv6
+		plain := newMessage(unix.RTM_NEWLINK, 0, ifinfo(0, unix.IFF_UP))
+		plain.str(unix.IFLA_IFNAME, v.Host)
+		err = s.do(nil, plain)
+	}
+	if err != nil {
+		return fmt.Errorf("make interface %s: %w", v.Host, err)
+	}
+	return nil
+}
+
+// Index finds an interface by name; an error wrapping ENODEV if there is none.
+func (s *Socket) Index(name string) (int, error) {
+	m := newMessage(unix.RTM_GETLINK, 0, ifinfo(0, 0))
+	m.str(unix.IFLA_IFNAME, name)
+	index := 0
+	err := s.do(func(body []byte) {
+		if len(body) >= unix.SizeofIfInfomsg {
+			index = int(binary.NativeEndian.Uint32(body[4:]))
+		}
+	}, m)
+	if err == nil && index == 0 {
+		err = unix.ENODEV
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return index, nil
+}
+
+// Configure gives an interface its address and, when gateway is valid, the
+// default route.
+func (s *Socket) Configure(index int, addr netip.Prefix, gateway netip.Addr) error {
+	msgs := []*message{addAddress(index, addr)}
+	if gateway.IsValid() {
+		msgs = append(msgs, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, gateway))
+	}
+	if err := s.do(nil, msgs...); err != nil {
+		return fmt.Errorf("configure interface %d with %s: %w", index, addr, err)
+	}
+	return nil
+}
+
+func addAddress(index int, addr netip.Prefix) *message {
+	fixed := make([]byte, unix.SizeofIfAddrmsg)
+	fixed[0], fixed[1] = unix.AF_INET, byte(addr.Bits())
+	binary.NativeEndian.PutUint32(fixed[4:], uint32(index))
+	m := newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, fixed)
+	m.attr(unix.IFA_LOCAL, addr.Addr().AsSlice())
+	m.attr(unix.IFA_ADDRESS, addr.Addr().AsSlice())
+	b := addr.Addr().As4()
+	for i := addr.Bits(); i < 32; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	m.attr(unix.IFA_BROADCAST, b[:])
+	return m
+}
+
+func route(typ, flags uint16, index int, gateway netip.Addr) *message {
+	fixed := make([]byte, unix.SizeofRtMsg)
+	fixed[0] = unix.AF_INET
+	fixed[4], fixed[5] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT
+	fixed[6], fixed[7] = unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
+	m := newMessage(typ, flags, fixed)
+	m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	m.u32(unix.RTA_OIF, uint32(index))
+	return m
+}
+
+// SetDefaultRoute makes the interface the one to everywhere, whatever was.
+func (s *Socket) SetDefaultRoute(index int, gateway netip.Addr) error {
+	if err := s.do(nil, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, gateway)); err != nil {
+		return fmt.Errorf("set default route by %s: %w", gateway, err)
+	}
+	return nil
+}
+
+// DeleteDefaultRoute removes it; none is no error.
+func (s *Socket) DeleteDefaultRoute() error {
+	fixed := make([]byte, unix.SizeofRtMsg)
+	fixed[0], fixed[4] = unix.AF_INET, unix.RT_TABLE_MAIN
+	err := s.do(nil, newMessage(unix.RTM_DELROUTE, 0, fixed))
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("delete default route: %w", err)
+	}
+	return nil
+}
+
+// Delete deletes an interface by name; none is no error. It waits long: never on
+// a container's path to its start or end.
+func (s *Socket) Delete(name string) error {
+	m := newMessage(unix.RTM_DELLINK, 0, ifinfo(0, 0))
+	m.str(unix.IFLA_IFNAME, name)
+	if err := s.do(nil, m); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// iflaBrportIsolated is IFLA_BRPORT_ISOLATED of linux/if_link.h.
+const iflaBrportIsolated = 33
+
+// Isolate keeps a port of a bridge from exchanging frames with other such ports.
+func (s *Socket) Isolate(name string) error {
+	index, err := s.Index(name)
+	if err != nil {
+		return err
+	}
+	fixed := ifinfo(index, 0)
+	fixed[0] = unix.AF_BRIDGE
+	m := newMessage(unix.RTM_SETLINK, 0, fixed)
+	m.nest(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil, func() {
+		m.attr(iflaBrportIsolated, []byte{1})
+	})
+	if err := s.do(nil, m); err != nil {
+		return fmt.Errorf("isolate interface %s: %w", name, err)
+	}
+	return nil
+}
