@@ -76,8 +76,8 @@ func (s *Store) Adopt(ctx context.Context, from string, parent digest.Digest) (L
 // commitAs makes the snapshot l.ChainID with the directory that ctx names;
 // the caller vouches for the diffID. One that exists is kept.
 func (s *Store) commitAs(ctx context.Context, l Layer, parent digest.Digest) error {
-	if _, err := s.Snapshotter.Stat(ctx, l.ChainID.String()); err == nil {
-		return s.lease(ctx, l.ChainID)
+	if s.HasLayer(ctx, l.ChainID) {
+		return s.markMade(ctx, l)
 	}
 	key := "adopt-" + ids.New()
 	if _, err := s.Snapshotter.Prepare(ctx, key, parent.String()); err != nil {
@@ -89,7 +89,7 @@ func (s *Store) commitAs(ctx context.Context, l Layer, parent digest.Digest) err
 	if err != nil {
 		_ = s.Snapshotter.Remove(context.WithoutCancel(ctx), key)
 		if errdefs.IsAlreadyExists(err) {
-			return s.lease(ctx, l.ChainID)
+			return s.markMade(ctx, l)
 		}
 		return err
 	}
