@@ -6,6 +6,7 @@ package clients
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,4 +107,14 @@ func want(t *testing.T, what, got, want string) {
 	if got != want {
 		t.Errorf("%s: got %q, want %q", what, got, want)
 	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
