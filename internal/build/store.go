@@ -1,0 +1,136 @@
+package build
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/gc"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+
+	"github.com/skiff-containers/skiff/internal/content"
+	"github.com/skiff-containers/skiff/internal/snapshot"
+)
+
+// layerContent is the engine's content store as BuildKit uses it.
+type layerContent struct{ *content.Store }
+
+// Update implements content.Manager. BuildKit labels the blobs it links; a blob
+// that is made on demand has no record to put labels on and needs none: its
+// layer keeps it.
+func (s layerContent) Update(ctx context.Context, info ctdcontent.Info, fieldpaths ...string) (ctdcontent.Info, error) {
+	out, err := s.Store.Update(ctx, info, fieldpaths...)
+	if errdefs.IsNotFound(err) {
+		if made, err := s.Info(ctx, info.Digest); err == nil {
+			return made, nil
+		}
+	}
+	return out, err
+}
+
+// collector adapts the store's garbage collector to BuildKit's type.
+func collector(st *snapshot.Store) func(context.Context) (gc.Stats, error) {
+	return func(ctx context.Context) (gc.Stats, error) { return nil, st.GarbageCollect(ctx) }
+}
+
+// namespacedImages is an image store that BuildKit calls without a namespace.
+type namespacedImages struct{ images.Store }
+
+func inNamespace(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, snapshot.Namespace)
+}
+
+// Get implements images.Store.
+func (s namespacedImages) Get(ctx context.Context, name string) (images.Image, error) {
+	return s.Store.Get(inNamespace(ctx), name)
+}
+
+// List implements images.Store.
+func (s namespacedImages) List(ctx context.Context, filters ...string) ([]images.Image, error) {
+	return s.Store.List(inNamespace(ctx), filters...)
+}
+
+// Create implements images.Store.
+func (s namespacedImages) Create(ctx context.Context, img images.Image) (images.Image, error) {
+	return s.Store.Create(inNamespace(ctx), img)
+}
+
+// Update implements images.Store.
+func (s namespacedImages) Update(ctx context.Context, img images.Image, fieldpaths ...string) (images.Image, error) {
+	return s.Store.Update(inNamespace(ctx), img, fieldpaths...)
+}
+
+// Delete implements images.Store.
+func (s namespacedImages) Delete(ctx context.Context, name string, opts ...images.DeleteOpt) error {
+	return s.Store.Delete(inNamespace(ctx), name, opts...)
+}
+
+// claim takes the mounts of a snapshot out of BuildKit's hands. BuildKit would
+// mount a writable overlay in the host's mount table and give the executor a
+// bind of it; an executor that puts a claim into the context learns the
+// overlay's directories and leaves the mounting to the launcher.
+type claim struct{ mounts []mount.Mount }
+
+type claimKey struct{}
+
+func withClaim(ctx context.Context) (context.Context, *claim) {
+	c := &claim{}
+	return context.WithValue(ctx, claimKey{}, c), c
+}
+
+// claims is a snapshotter that answers claims, and tells the guard of writes.
+type claims struct {
+	snapshots.Snapshotter
+	guard *guard
+}
+
+// Prepare implements snapshots.Snapshotter.
+func (s claims) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
+	if err := s.guard.touch(); err != nil {
+		return nil, err
+	}
+	return s.Snapshotter.Prepare(ctx, key, parent, opts...)
+}
+
+// Mounts implements snapshots.Snapshotter.
+func (s claims) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
+	ms, err := s.Snapshotter.Mounts(ctx, key)
+	if c, ok := ctx.Value(claimKey{}).(*claim); ok && err == nil {
+		c.mounts = slices.Clone(ms)
+	}
+	return ms, err
+}
+
+// rootfsOf translates the mounts of a snapshot; ok is false if the launcher
+// could not make them itself.
+func rootfsOf(ms []mount.Mount) (r Rootfs, ok bool) {
+	if len(ms) != 1 || ms[0].Target != "" {
+		return r, false
+	}
+	switch m := ms[0]; m.Type {
+	case "bind":
+		return Rootfs{Bind: m.Source}, true
+	case "overlay":
+		for _, o := range m.Options {
+			k, v, _ := strings.Cut(o, "=")
+			switch k {
+			case "lowerdir":
+				r.Lower = strings.Split(v, ":")
+			case "upperdir":
+				r.Upper = v
+			case "workdir":
+				r.Work = v
+			case "index", "redirect_dir", "metacopy", "ro", "rw":
+			default:
+				return Rootfs{}, false
+			}
+		}
+		return r, len(r.Lower) > 0
+	}
+	return r, false
+}
