@@ -147,7 +147,12 @@ type System interface {
 	Info(ctx context.Context) (*system.Info, error)
 	Version(ctx context.Context) (*system.VersionResponse, error)
 	DiskUsage(ctx context.Context, o enginesystem.DiskUsageOptions) (*system.DiskUsage, error)
-	// Events calls each for every event from since on, until `until` has passed
-	// (zero: for ever) or ctx ends.
-	Events(ctx context.Context, since, until time.Time, f filter.Set, each func(apievents.Message) error) error
+	// Events subscribes: every event after Events returned is read, and those
+	// before back to since, until `until` has passed (zero: for ever).
+	Events(ctx context.Context, since, until time.Time, f filter.Set) (EventReader, error)
+}
+
+// EventReader reads events in order: [io.EOF] after the last.
+type EventReader interface {
+	Next(ctx context.Context) (apievents.Message, error)
 }
