@@ -14,6 +14,9 @@ package logs
 import (
 	"io"
 	"time"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 // The streams, numbered as in docker's multiplexed frames.
@@ -52,6 +55,9 @@ type ReadOptions struct {
 	Done   <-chan struct{}
 
 	TTY bool // raw bytes; otherwise docker's multiplexed frames
+	// Lines gives each line a frame of its own, as docker does, for clients that
+	// take a frame for a line; without, frames are large and few.
+	Lines bool
 }
 
 // Reader is an opened log; it writes itself to a client once.
@@ -59,3 +65,29 @@ type Reader interface {
 	io.WriterTo
 	io.Closer
 }
+
+// NewWriter opens a log for appending. What a crash left half-written at its
+// end is cut off.
+func NewWriter(l runtime.Log) (Writer, error) {
+	size, files := l.MaxSize, l.MaxFiles
+	switch l.Driver {
+	case DriverNone:
+		return discard{}, nil
+	case DriverLocal, "":
+		if size == 0 {
+			size = defaultMaxSize
+		}
+		if files == 0 {
+			files = defaultMaxFiles
+		}
+		return newLocalWriter(l.Path, size, files, l.Compress)
+	case DriverJSONFile:
+		return newJSONWriter(l.Path, size, files, l.Compress, l.Attrs)
+	}
+	return nil, errs.Newf(errs.Invalid, "logger: no log driver named '%s' is registered", l.Driver)
+}
+
+type discard struct{}
+
+func (discard) Write(byte, time.Time, []byte) error { return nil }
+func (discard) Close() error                        { return nil }
