@@ -30,10 +30,17 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // first.
 type conn struct {
 	net.Conn
-	r *bufio.Reader
+	ahead []byte
 }
 
-func (c *conn) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
 
 // CloseWrite tells the client that nothing more comes.
 func (c *conn) CloseWrite() error {
@@ -71,7 +78,12 @@ func (s *Server) takeOver(w http.ResponseWriter, r *request, proto, ctype string
 		s.hijacked.Done()
 		return nil, nil, errs.Newf(errs.Invalid, "%s needs HTTP/1.1: %w", r.URL.Path, err)
 	}
-	c = &conn{nc, brw.Reader}
+	// Only what is buffered is taken from the reader: at the end of what the
+	// client sends, which may be half of the connection only, net/http's reader
+	// would cancel the request.
+	ahead := make([]byte, brw.Reader.Buffered())
+	_, _ = io.ReadFull(brw.Reader, ahead)
+	c = &conn{nc, ahead}
 	stop := context.AfterFunc(r.Context(), func() { _ = nc.Close() })
 	leave = func() {
 		stop()
