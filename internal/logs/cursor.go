@@ -67,7 +67,7 @@ func (c *cursor) copy() error {
 
 // atEnd reports whether a reader that does not follow has all it came for.
 func (c *cursor) atEnd() bool {
-	return !c.r.o.Follow && c.at.seg.id == c.last.id
+	return !c.r.o.Follow && c.at.seg.id == c.last.id && c.at.seg.packed == nil
 }
 
 // step reads and emits one piece of the present file; without progress, there

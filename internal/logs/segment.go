@@ -14,16 +14,22 @@ import (
 )
 
 // segment is one open file of a log. By its id its place among the others is
-// found, however often they were renamed, or compressed, meanwhile.
+// found, however often they were renamed, or compressed, meanwhile: as long as
+// the file is open, no other gets its inode.
 type segment struct {
-	f   *os.File
-	id  fileID // of the file as it was written
-	mod time.Time
+	f      *os.File
+	packed *os.File // f is a decompressed copy of it
+	id     fileID   // of the file, or of packed
+	mod    time.Time
 }
 
 func (s *segment) close() {
-	if s != nil {
-		_ = s.f.Close()
+	if s == nil {
+		return
+	}
+	_ = s.f.Close()
+	if s.packed != nil {
+		_ = s.packed.Close()
 	}
 }
 
@@ -44,6 +50,7 @@ type entry struct {
 	name string
 	id   fileID
 	gz   bool
+	was  fileID // the file that was compressed
 }
 
 // list takes down the files of a log, the current one first; a place whose file
@@ -56,12 +63,13 @@ func list(path string) []entry {
 			name += "." + strconv.Itoa(n)
 		}
 		if id, ok := identify(unix.AT_FDCWD, name, 0); ok {
-			out = append(out, entry{name, id, false})
+			out = append(out, entry{name: name, id: id})
 			continue
 		}
 		if n > 0 {
-			if id, ok := packedID(name + ".gz"); ok {
-				out = append(out, entry{name + ".gz", id, true})
+			name += ".gz"
+			if id, ok := identify(unix.AT_FDCWD, name, 0); ok {
+				out = append(out, entry{name, id, true, packedID(name)})
 				continue
 			}
 			break
@@ -96,17 +104,17 @@ func equalEntries(a, b []entry) bool {
 }
 
 // packedID reads which file a compressed one was.
-func packedID(name string) (fileID, bool) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func packedID(name string) fileID {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return fileID{}, false
+		return fileID{}
 	}
 	defer func() { _ = f.Close() }()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return fileID{}, false
+		return fileID{}
 	}
-	return parseFileID(z.Comment), true
+	return parseFileID(z.Comment)
 }
 
 // openSegment opens an entry; one that was renamed or removed meanwhile is
@@ -121,17 +129,17 @@ func openSegment(e entry) (*segment, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s is not a regular file", e.name)
 	}
+	if idOf(f) != e.id {
+		_ = f.Close()
+		return nil, fs.ErrNotExist
+	}
 	s := &segment{f: f, id: e.id, mod: st.ModTime()}
 	if !e.gz {
-		if idOf(f) != e.id {
-			s.close()
-			return nil, fs.ErrNotExist
-		}
 		return s, nil
 	}
-	s.f, err = unpacked(f)
-	_ = f.Close()
-	if err != nil {
+	s.packed = f
+	if s.f, err = unpacked(f); err != nil {
+		_ = f.Close()
 		return nil, fmt.Errorf("read %s: %w", e.name, err)
 	}
 	return s, nil
@@ -191,8 +199,17 @@ func (c chain) newer(s *segment) (*segment, error) {
 
 func place(l []entry, s *segment) int {
 	for i, e := range l {
-		if e.id == s.id && e.id.ino != 0 {
+		if e.id == s.id && e.gz == (s.packed != nil) {
 			return i
+		}
+	}
+	if s.packed == nil {
+		// Compressed meanwhile. An older one may have had the same inode: the
+		// newest it is.
+		for i, e := range l {
+			if e.gz && e.was == s.id {
+				return i
+			}
 		}
 	}
 	return -1
