@@ -1,0 +1,248 @@
+//go:build linux
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// WithDefaultDevices adds the rules that every container needs: the devices the
+// OCI specification promises, and making device nodes (not using them).
+func WithDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+	if len(rules) == 0 || allowsAll(rules) {
+		return rules
+	}
+	add := func(kind string, major, minor int64, access string) {
+		r := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
+		if major >= 0 {
+			r.Major = &major
+		}
+		if minor >= 0 {
+			r.Minor = &minor
+		}
+		rules = append(rules, r)
+	}
+	rules = rules[:len(rules):len(rules)]
+	add("c", -1, -1, "m")
+	add("b", -1, -1, "m")
+	for _, minor := range []int64{3, 5, 7, 8, 9} { // null, zero, full, random, urandom
+		add("c", 1, minor, "rwm")
+	}
+	for _, minor := range []int64{0, 1, 2} { // tty, console, ptmx
+		add("c", 5, minor, "rwm")
+	}
+	add("c", 136, -1, "rwm") // pts
+	return rules
+}
+
+func allowsAll(rules []specs.LinuxDeviceCgroup) bool {
+	last := rules[len(rules)-1]
+	return last.Allow && matchesAll(last)
+}
+
+func matchesAll(r specs.LinuxDeviceCgroup) bool {
+	return (r.Type == "" || r.Type == "a") && wild(r.Major) && wild(r.Minor) && (r.Access == "" || len(r.Access) == 3)
+}
+
+func wild(n *int64) bool { return n == nil || *n < 0 }
+
+func (w *writer) devicesV1(rules []specs.LinuxDeviceCgroup) {
+	if len(rules) == 0 {
+		return
+	}
+	num := func(n *int64) string {
+		if wild(n) {
+			return "*"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	for _, r := range WithDefaultDevices(rules) {
+		file := "devices.deny"
+		if r.Allow {
+			file = "devices.allow"
+		}
+		kind, access := r.Type, r.Access
+		if access == "" {
+			access = "rwm"
+		}
+		switch {
+		case matchesAll(r):
+			kind = "a"
+		case kind == "" || kind == "a":
+			// One rule for both kinds exists only for everything.
+			w.set("devices", file, "b "+num(r.Major)+":"+num(r.Minor)+" "+access)
+			kind = "c"
+		}
+		w.set("devices", file, kind+" "+num(r.Major)+":"+num(r.Minor)+" "+access)
+	}
+}
+
+// Instructions of the device program: 64-bit eBPF, as few forms as it takes.
+type insn struct {
+	op   uint8
+	regs uint8 // dst | src<<4
+	off  int16
+	imm  int32
+}
+
+const (
+	ldxW   = unix.BPF_LDX | unix.BPF_W | unix.BPF_MEM
+	and32  = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
+	rsh32  = unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K
+	mov32x = unix.BPF_ALU | 0xb0 | unix.BPF_X // BPF_MOV
+	mov64  = 0x07 | 0xb0 | unix.BPF_K         // BPF_ALU64
+	jne    = unix.BPF_JMP | 0x50 | unix.BPF_K
+	exit   = unix.BPF_JMP | 0x90
+)
+
+// deviceProgram answers an access by the last rule that matches it, else no.
+// Context: access type (low half: kind, high half: access), major, minor.
+func deviceProgram(rules []specs.LinuxDeviceCgroup) ([]insn, error) {
+	const kind, access, major, minor, tmp = 2, 3, 4, 5, 6
+	prog := []insn{
+		{op: ldxW, regs: kind | 1<<4, off: 0},
+		{op: and32, regs: kind, imm: 0xffff},
+		{op: ldxW, regs: access | 1<<4, off: 0},
+		{op: rsh32, regs: access, imm: 16},
+		{op: ldxW, regs: major | 1<<4, off: 4},
+		{op: ldxW, regs: minor | 1<<4, off: 8},
+	}
+	for i := len(rules) - 1; i >= 0; i-- {
+		r := rules[i]
+		var tests []insn
+		switch r.Type {
+		case "c", "u":
+			tests = append(tests, insn{op: jne, regs: kind, imm: unix.BPF_DEVCG_DEV_CHAR})
+		case "b":
+			tests = append(tests, insn{op: jne, regs: kind, imm: unix.BPF_DEVCG_DEV_BLOCK})
+		case "a", "":
+		default:
+			return nil, fmt.Errorf("device rule: type %q", r.Type)
+		}
+		mask := int32(0)
+		for _, c := range r.Access {
+			switch c {
+			case 'm':
+				mask |= unix.BPF_DEVCG_ACC_MKNOD
+			case 'r':
+				mask |= unix.BPF_DEVCG_ACC_READ
+			case 'w':
+				mask |= unix.BPF_DEVCG_ACC_WRITE
+			default:
+				return nil, fmt.Errorf("device rule: access %q", r.Access)
+			}
+		}
+		if mask != 0 && mask != 7 {
+			if r.Allow { // all that is asked for must be allowed
+				tests = append(tests, insn{op: mov32x, regs: tmp | access<<4}, insn{op: and32, regs: tmp, imm: ^mask & 7}, insn{op: jne, regs: tmp, imm: 0})
+			} else { // any of what is asked for is denied: skip if none
+				tests = append(tests, insn{op: mov32x, regs: tmp | access<<4}, insn{op: and32, regs: tmp, imm: mask}, insn{op: jne, regs: tmp, imm: 0, off: 1}, insn{op: unix.BPF_JMP | unix.BPF_JA})
+			}
+		}
+		if !wild(r.Major) {
+			tests = append(tests, insn{op: jne, regs: major, imm: int32(*r.Major)})
+		}
+		if !wild(r.Minor) {
+			tests = append(tests, insn{op: jne, regs: minor, imm: int32(*r.Minor)})
+		}
+		verdict := int32(0)
+		if r.Allow {
+			verdict = 1
+		}
+		for j := range tests { // every open jump leads behind this rule
+			if (tests[j].op == jne || tests[j].op == unix.BPF_JMP|unix.BPF_JA) && tests[j].off == 0 {
+				tests[j].off = int16(len(tests) - j - 1 + 2)
+			}
+		}
+		prog = append(append(prog, tests...), insn{op: mov64, imm: verdict}, insn{op: exit})
+		if len(tests) == 0 {
+			return prog, nil // nothing before this rule can matter
+		}
+	}
+	return append(prog, insn{op: mov64, imm: 0}, insn{op: exit}), nil
+}
+
+// attachDevices makes the group of version 2 obey the rules, instead of those
+// it had.
+func attachDevices(dir string, rules []specs.LinuxDeviceCgroup) error {
+	prog, err := deviceProgram(rules)
+	if err != nil {
+		return err
+	}
+	license := []byte("Apache-2.0\x00")
+	load := struct {
+		kind, count     uint32
+		insns, license  uint64
+		logLevel, logSz uint32
+		logBuf          uint64
+		version, flags  uint32
+		name            [16]byte
+	}{
+		kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(prog)),
+		insns: uint64(uintptr(unsafe.Pointer(&prog[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0]))),
+		name: [16]byte{'s', 'k', 'i', 'f', 'f', '_', 'd', 'e', 'v'},
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	runtime.KeepAlive(prog)
+	runtime.KeepAlive(license)
+	if errno != 0 {
+		return fmt.Errorf("load device program: %w", errno)
+	}
+	defer func() { _ = unix.Close(int(fd)) }()
+	group, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer func() { _ = unix.Close(group) }()
+	old, err := attachedDevices(group)
+	if err != nil {
+		return err
+	}
+	attach := bpfAttach{target: uint32(group), prog: uint32(fd), kind: unix.BPF_CGROUP_DEVICE, flags: unix.BPF_F_ALLOW_MULTI}
+	if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_ATTACH, uintptr(unsafe.Pointer(&attach)), unsafe.Sizeof(attach)); errno != 0 {
+		return fmt.Errorf("attach device program to %s: %w", dir, errno)
+	}
+	for _, id := range old { // several programs must all agree: drop those before
+		err = errors.Join(err, detachDevices(group, id))
+	}
+	return err
+}
+
+type bpfAttach struct{ target, prog, kind, flags, replace uint32 }
+
+func attachedDevices(group int) ([]uint32, error) {
+	ids := make([]uint32, 64)
+	query := struct {
+		target, kind, flags, attachFlags uint32
+		ids                              uint64
+		count, _                         uint32
+	}{target: uint32(group), kind: unix.BPF_CGROUP_DEVICE, ids: uint64(uintptr(unsafe.Pointer(&ids[0]))), count: uint32(len(ids))}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&query)), unsafe.Sizeof(query))
+	runtime.KeepAlive(ids)
+	if errno != 0 {
+		return nil, fmt.Errorf("query device programs: %w", errno)
+	}
+	return ids[:query.count], nil
+}
+
+func detachDevices(group int, id uint32) error {
+	byID := struct{ id, next, flags uint32 }{id: id}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_GET_FD_BY_ID, uintptr(unsafe.Pointer(&byID)), unsafe.Sizeof(byID))
+	if errno != 0 {
+		return fmt.Errorf("open device program %d: %w", id, errno)
+	}
+	defer func() { _ = unix.Close(int(fd)) }()
+	detach := bpfAttach{target: uint32(group), prog: uint32(fd), kind: unix.BPF_CGROUP_DEVICE}
+	if _, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_DETACH, uintptr(unsafe.Pointer(&detach)), unsafe.Sizeof(detach)); errno != 0 {
+		return fmt.Errorf("detach device program %d: %w", id, errno)
+	}
+	return nil
+}

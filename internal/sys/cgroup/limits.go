@@ -1,0 +1,204 @@
+//go:build linux
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Apply sets the limits that r names and leaves the others as they are. The
+// limit of processes is left to [Group.LimitPIDs] if laterPIDs is set.
+func (g *Group) Apply(r *specs.LinuxResources, laterPIDs bool) error {
+	if r == nil {
+		return nil
+	}
+	w := &writer{g: g}
+	if g.sys.Unified() {
+		w.v2(r)
+	} else {
+		w.v1(r)
+	}
+	if !laterPIDs && r.Pids != nil {
+		w.err = errors.Join(w.err, g.LimitPIDs(r.Pids))
+	}
+	if w.err != nil {
+		return fmt.Errorf("limits of control group %s: %w", g.path, w.err)
+	}
+	return nil
+}
+
+// LimitPIDs sets how many processes and threads the group may have.
+func (g *Group) LimitPIDs(p *specs.LinuxPids) error {
+	file, value := g.PIDsFile(p)
+	if file == "" {
+		return nil
+	}
+	i := strings.LastIndexByte(file, '/')
+	return write(file[:i], file[i+1:], value)
+}
+
+// PIDsFile is the control file of the limit of processes and what is to be
+// written to it; "" if there is nothing to limit.
+func (g *Group) PIDsFile(p *specs.LinuxPids) (file, value string) {
+	if p == nil || p.Limit == nil || *p.Limit == 0 {
+		return "", ""
+	}
+	dir := g.dir("pids")
+	if dir == "" {
+		return "", ""
+	}
+	if *p.Limit < 0 {
+		return dir + "/pids.max", "max"
+	}
+	return dir + "/pids.max", strconv.FormatInt(*p.Limit, 10)
+}
+
+// writer writes control files until the first error.
+type writer struct {
+	g   *Group
+	err error
+}
+
+func (w *writer) set(controller, file, value string) {
+	if w.err != nil {
+		return
+	}
+	dir := w.g.dir(controller)
+	if dir == "" {
+		w.err = fmt.Errorf("controller %s is not mounted, for %s=%s", controller, file, value)
+		return
+	}
+	w.err = write(dir, file, value)
+}
+
+func (w *writer) int(controller, file string, v *int64) {
+	if v != nil && *v != 0 {
+		w.set(controller, file, strconv.FormatInt(*v, 10))
+	}
+}
+
+func (w *writer) uint(controller, file string, v *uint64) {
+	if v != nil && *v != 0 {
+		w.set(controller, file, strconv.FormatUint(*v, 10))
+	}
+}
+
+func (w *writer) v1(r *specs.LinuxResources) {
+	if len(r.Unified) > 0 {
+		w.err = errors.New("unified limits need control groups of version 2")
+		return
+	}
+	w.devicesV1(r.Devices)
+	w.memoryV1(r.Memory)
+	w.cpuV1(r.CPU)
+	w.blkioV1(r.BlockIO)
+	for _, h := range r.HugepageLimits {
+		w.set("hugetlb", "hugetlb."+h.Pagesize+".limit_in_bytes", strconv.FormatUint(h.Limit, 10))
+	}
+	if n := r.Network; n != nil {
+		if n.ClassID != nil && *n.ClassID != 0 {
+			w.set("net_cls", "net_cls.classid", strconv.FormatUint(uint64(*n.ClassID), 10))
+		}
+		for _, p := range n.Priorities {
+			w.set("net_prio", "net_prio.ifpriomap", fmt.Sprintf("%s %d", p.Name, p.Priority))
+		}
+	}
+	if len(r.Rdma) > 0 {
+		w.err = errors.Join(w.err, errors.New("rdma limits are not supported with control groups of version 1"))
+	}
+}
+
+func (w *writer) memoryV1(m *specs.LinuxMemory) {
+	if m == nil {
+		return
+	}
+	const limit, memsw = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+	grow := false
+	if m.Swap != nil && *m.Swap != 0 && m.Limit != nil {
+		// The sum may never be below the memory: raise it first, lower it last.
+		now, err := read(w.g.dir("memory"), memsw)
+		if errors.Is(err, fs.ErrNotExist) {
+			m = withoutSwap(m) // no swap accounting: the engine has warned of that
+		} else {
+			cur, perr := strconv.ParseInt(now, 10, 64)
+			grow = *m.Swap == -1 || perr == nil && *m.Limit > cur
+		}
+	}
+	if grow {
+		w.int("memory", memsw, m.Swap)
+	}
+	w.int("memory", limit, m.Limit)
+	if !grow {
+		w.int("memory", memsw, m.Swap)
+	}
+	w.int("memory", "memory.soft_limit_in_bytes", m.Reservation)
+	w.int("memory", "memory.kmem.tcp.limit_in_bytes", m.KernelTCP)
+	if m.Swappiness != nil && *m.Swappiness <= 100 {
+		w.set("memory", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10))
+	}
+	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
+		w.set("memory", "memory.oom_control", "1")
+	}
+	if w.err != nil && errors.Is(w.err, unix.EBUSY) {
+		w.err = fmt.Errorf("%w (the limit is below what is in use)", w.err)
+	}
+}
+
+func withoutSwap(m *specs.LinuxMemory) *specs.LinuxMemory {
+	c := *m
+	c.Swap = nil
+	return &c
+}
+
+func (w *writer) cpuV1(c *specs.LinuxCPU) {
+	if c == nil {
+		return
+	}
+	w.uint("cpu", "cpu.shares", c.Shares)
+	w.uint("cpu", "cpu.cfs_period_us", c.Period)
+	w.int("cpu", "cpu.cfs_quota_us", c.Quota)
+	w.uint("cpu", "cpu.cfs_burst_us", c.Burst)
+	w.uint("cpu", "cpu.rt_period_us", c.RealtimePeriod)
+	w.int("cpu", "cpu.rt_runtime_us", c.RealtimeRuntime)
+	w.int("cpu", "cpu.idle", c.Idle)
+	if c.Cpus != "" {
+		w.set("cpuset", "cpuset.cpus", c.Cpus)
+	}
+	if c.Mems != "" {
+		w.set("cpuset", "cpuset.mems", c.Mems)
+	}
+}
+
+func (w *writer) blkioV1(b *specs.LinuxBlockIO) {
+	if b == nil {
+		return
+	}
+	prefix := "blkio."
+	if _, err := read(w.g.dir("blkio"), "blkio.weight"); err != nil {
+		prefix = "blkio.bfq."
+	}
+	if b.Weight != nil && *b.Weight != 0 {
+		w.set("blkio", prefix+"weight", strconv.Itoa(int(*b.Weight)))
+	}
+	for _, d := range b.WeightDevice {
+		if d.Weight != nil {
+			w.set("blkio", prefix+"weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
+		}
+	}
+	throttle := func(file string, list []specs.LinuxThrottleDevice) {
+		for _, d := range list {
+			w.set("blkio", "blkio.throttle."+file, fmt.Sprintf("%d:%d %d", d.Major, d.Minor, d.Rate))
+		}
+	}
+	throttle("read_bps_device", b.ThrottleReadBpsDevice)
+	throttle("write_bps_device", b.ThrottleWriteBpsDevice)
+	throttle("read_iops_device", b.ThrottleReadIOPSDevice)
+	throttle("write_iops_device", b.ThrottleWriteIOPSDevice)
+}

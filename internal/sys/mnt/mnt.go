@@ -1,0 +1,135 @@
+//go:build linux
+
+// Package mnt makes mounts by file descriptor, with the kernel's mount calls of
+// 5.12 and later, so that nobody can swap a path for a symbolic link between a
+// check and its use.
+//
+//	fd, err := mnt.New("tmpfs", "tmpfs", []mnt.Opt{{Key: "size", Value: "64m"}}, unix.MOUNT_ATTR_NOSUID)
+//	target, err := mnt.OpenIn(root, "/run", unix.O_PATH, 0)
+//	err = mnt.Attach(fd, target)
+package mnt
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Opt is one option of a file system; without a value it is a flag.
+type Opt struct{ Key, Value string }
+
+// New makes a file system that is not attached anywhere yet and returns its
+// root. attrs are MOUNT_ATTR_ flags.
+func New(fstype, source string, opts []Opt, attrs int) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen %s: %w", fstype, err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if source != "" {
+		if err := unix.FsconfigSetString(fs, "source", source); err != nil {
+			return -1, fsError(fs, fstype, err)
+		}
+	}
+	for _, o := range opts {
+		if err := o.set(fs); err != nil {
+			return -1, fsError(fs, fmt.Sprintf("%s: option %s=%s", fstype, o.Key, o.Value), err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, fsError(fs, fstype, err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs)
+	if err != nil {
+		return -1, fsError(fs, fstype, err)
+	}
+	return fd, nil
+}
+
+func (o Opt) set(fs int) error {
+	if o.Value == "" {
+		return unix.FsconfigSetFlag(fs, o.Key)
+	}
+	return unix.FsconfigSetString(fs, o.Key, o.Value)
+}
+
+// fsError adds what the kernel noted on a file system context.
+func fsError(fs int, what string, err error) error {
+	var notes []string
+	buf := make([]byte, 1024)
+	for range 8 {
+		n, rerr := unix.Read(fs, buf)
+		if rerr != nil || n <= 0 {
+			break
+		}
+		notes = append(notes, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
+	}
+	if len(notes) > 0 {
+		return fmt.Errorf("mount %s: %w (%s)", what, err, strings.Join(notes, "; "))
+	}
+	return fmt.Errorf("mount %s: %w", what, err)
+}
+
+// Clone copies the mount at fd (AT_FDCWD with a path) as an unattached tree.
+func Clone(dirfd int, path string, recursive bool) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(dirfd, path, flags)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+// Attach puts the unattached mount fd over target.
+func Attach(fd, target int) error {
+	if err := unix.MoveMount(fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return fmt.Errorf("move_mount: %w", err)
+	}
+	return nil
+}
+
+// SetAttr changes the mount at fd: flags to set and to clear, and the
+// propagation (0: as it is).
+func SetAttr(fd int, set, clr, propagation uint64, recursive bool) error {
+	if set|clr|propagation == 0 {
+		return nil
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: set, Attr_clr: clr, Propagation: propagation}
+	if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+		return fmt.Errorf("mount_setattr: %w", err)
+	}
+	return nil
+}
+
+// OpenIn opens path below root: symbolic links, ".." and absolute links are all
+// resolved inside it. resolve adds RESOLVE_ flags.
+func OpenIn(root int, path string, flags int, resolve uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve,
+	}
+	path = strings.TrimLeft(path, "/")
+	if path == "" {
+		path = "."
+	}
+	for range 128 { // EAGAIN: something was renamed meanwhile
+		fd, err := unix.Openat2(root, path, &how)
+		if err == nil {
+			return fd, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return -1, &os.PathError{Op: "open", Path: "/" + path, Err: err}
+		}
+	}
+	return -1, &os.PathError{Op: "open", Path: "/" + path, Err: unix.EAGAIN}
+}

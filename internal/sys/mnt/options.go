@@ -1,0 +1,110 @@
+//go:build linux
+
+package mnt
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options are fstab-style mount options, taken apart.
+type Options struct {
+	Set, Clear       uint64 // MOUNT_ATTR_ flags of the mount itself
+	RecSet, RecClear uint64 // and of everything below it (rro, rnosuid…)
+	Propagation      uint64 // MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: not named
+	RecPropagation   bool
+	Bind, Recursive  bool
+	CopyUp           bool  // tmpcopyup: a tmpfs starts with what it covers
+	Data             []Opt // what only the file system understands
+}
+
+type flag struct {
+	set, clear uint64
+}
+
+func attrOf(word string) (flag, bool) {
+	switch word {
+	case "ro":
+		return flag{set: unix.MOUNT_ATTR_RDONLY}, true
+	case "rw":
+		return flag{clear: unix.MOUNT_ATTR_RDONLY}, true
+	case "nosuid":
+		return flag{set: unix.MOUNT_ATTR_NOSUID}, true
+	case "suid":
+		return flag{clear: unix.MOUNT_ATTR_NOSUID}, true
+	case "nodev":
+		return flag{set: unix.MOUNT_ATTR_NODEV}, true
+	case "dev":
+		return flag{clear: unix.MOUNT_ATTR_NODEV}, true
+	case "noexec":
+		return flag{set: unix.MOUNT_ATTR_NOEXEC}, true
+	case "exec":
+		return flag{clear: unix.MOUNT_ATTR_NOEXEC}, true
+	case "nodiratime":
+		return flag{set: unix.MOUNT_ATTR_NODIRATIME}, true
+	case "diratime":
+		return flag{clear: unix.MOUNT_ATTR_NODIRATIME}, true
+	case "nosymfollow":
+		return flag{set: unix.MOUNT_ATTR_NOSYMFOLLOW}, true
+	case "symfollow":
+		return flag{clear: unix.MOUNT_ATTR_NOSYMFOLLOW}, true
+	case "noatime":
+		return flag{unix.MOUNT_ATTR_NOATIME, unix.MOUNT_ATTR__ATIME}, true
+	case "strictatime":
+		return flag{unix.MOUNT_ATTR_STRICTATIME, unix.MOUNT_ATTR__ATIME}, true
+	case "relatime", "atime", "norelatime", "nostrictatime":
+		return flag{unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME}, true
+	}
+	return flag{}, false
+}
+
+// ParseOptions sorts options out; later words outweigh earlier ones.
+func ParseOptions(words []string) Options {
+	var o Options
+	for _, w := range words {
+		if o.propagation(w) || o.attr(w) {
+			continue
+		}
+		switch w {
+		case "bind":
+			o.Bind = true
+		case "rbind":
+			o.Bind, o.Recursive = true, true
+		case "tmpcopyup":
+			o.CopyUp = true
+		case "defaults", "async", "nofail", "":
+		default:
+			k, v, _ := strings.Cut(w, "=")
+			o.Data = append(o.Data, Opt{k, v})
+		}
+	}
+	return o
+}
+
+func (o *Options) propagation(w string) bool {
+	p := map[string]uint64{"shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "private": unix.MS_PRIVATE, "unbindable": unix.MS_UNBINDABLE}
+	if v, ok := p[w]; ok {
+		o.Propagation, o.RecPropagation = v, false
+		return true
+	}
+	if v, ok := p[strings.TrimPrefix(w, "r")]; ok {
+		o.Propagation, o.RecPropagation = v, true
+		return true
+	}
+	return false
+}
+
+func (o *Options) attr(w string) bool {
+	if f, ok := attrOf(w); ok {
+		o.Set, o.Clear = o.Set&^f.clear|f.set, o.Clear&^f.set|f.clear
+		return true
+	}
+	if rest, ok := strings.CutPrefix(w, "r"); ok {
+		if f, ok := attrOf(rest); ok {
+			o.RecSet, o.RecClear = o.RecSet&^f.clear|f.set, o.RecClear&^f.set|f.clear
+			return true
+		}
+	}
+	return false
+}

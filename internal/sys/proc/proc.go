@@ -1,0 +1,122 @@
+//go:build linux
+
+// Package proc names processes without mistaking one for another: by pidfd, and
+// by pid together with the time it started.
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// StartTicks returns field 22 of /proc/PID/stat.
+func StartTicks(pid int) (uint64, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The command, field 2, may hold anything, also spaces and parentheses.
+	i := strings.LastIndexByte(string(data), ')')
+	fields := strings.Fields(string(data[i+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat: too few fields", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// Open returns a non-blocking pidfd of the process that started at ticks, or
+// ESRCH if that one is gone.
+func Open(pid int, ticks uint64) (int, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	// The descriptor is taken first: what the stat file says after that is about
+	// this process, or about nobody.
+	if now, err := StartTicks(pid); err != nil || now != ticks {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("process %d started at %d: %w", pid, ticks, unix.ESRCH)
+	}
+	return fd, nil
+}
+
+// Wait reaps the child behind pidfd, which must have ended.
+func Wait(pidfd int) (unix.WaitStatus, error) {
+	var info siginfoChld
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, uintptr(pidfd), uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0, errno
+		}
+		break
+	}
+	if info.signo == 0 {
+		return 0, unix.EAGAIN
+	}
+	return info.waitStatus(), nil
+}
+
+// siginfoChld is siginfo_t of SIGCHLD on 64-bit machines.
+type siginfoChld struct {
+	signo, errno, code, _ int32
+	pid, uid              int32
+	status                int32
+	_                     [100]byte
+}
+
+func (i *siginfoChld) waitStatus() unix.WaitStatus {
+	const (
+		exited = 1
+		dumped = 3
+	)
+	switch i.code {
+	case exited:
+		return unix.WaitStatus(i.status & 0xff << 8)
+	case dumped:
+		return unix.WaitStatus(i.status | 0x80)
+	}
+	return unix.WaitStatus(i.status)
+}
+
+type pidfdInfo struct {
+	mask, cgroupID           uint64
+	pid, tgid, ppid          uint32
+	ruid, rgid, euid, egid   uint32
+	suid, sgid, fsuid, fsgid uint32
+	exitCode                 int32
+	_                        [64]byte
+}
+
+// ExitOf returns the wait status of an ended process that is not our child. It
+// is known once its parent has reaped it (EAGAIN before), from kernel 6.15 on
+// (ENOTTY before).
+func ExitOf(pidfd int) (unix.WaitStatus, error) {
+	info := pidfdInfo{mask: unix.PIDFD_INFO_EXIT}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), uintptr(unix.PIDFD_GET_INFO), uintptr(unsafe.Pointer(&info)))
+	switch {
+	case errno == unix.ENOTTY, errno == unix.EINVAL:
+		return 0, unix.ENOTTY
+	case errno != 0 && !errors.Is(errno, unix.ESRCH):
+		return 0, errno
+	case errno != 0 || info.mask&unix.PIDFD_INFO_EXIT == 0:
+		return 0, unix.EAGAIN
+	}
+	return unix.WaitStatus(info.exitCode), nil
+}
+
+// Code is the exit code of a status, in the shells' way: 128+n for signal n.
+func Code(s unix.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}
