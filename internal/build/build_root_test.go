@@ -1,11 +1,8 @@
 //go:build root
 
-package build
+package build_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -15,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -24,29 +22,20 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/build"
+	"github.com/skiff-containers/skiff/internal/build/buildtest"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 )
 
-// testNetworks has only loopback to offer.
-type testNetworks struct{}
-
-type testNetwork struct{}
-
-func (testNetworks) New(context.Context, string, string) (Network, error) { return testNetwork{}, nil }
-func (testNetworks) HostResolvConf(context.Context) ([]byte, error)       { return nil, nil }
-func (testNetwork) NetNS() *os.File                                       { return nil }
-func (testNetwork) ResolvConf() []byte                                    { return []byte("nameserver 192.0.2.1\n") }
-func (testNetwork) Hosts() []byte                                         { return nil }
-func (testNetwork) Close() error                                          { return nil }
+func TestMain(m *testing.M) { buildtest.Main(m) }
 
 // env is a builder on a store of its own.
 type env struct {
 	t        *testing.T
 	root     string
 	store    *snapshot.Store
-	b        *Builder
-	launcher *testLauncher
-	log      bytes.Buffer
+	b        *build.Builder
+	launcher *buildtest.Launcher
 }
 
 // newEnv needs a mount namespace of the test process's own.
@@ -66,10 +55,10 @@ func (e *env) open() {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.launcher = &testLauncher{}
-	e.b, err = New(Options{
+	e.launcher = &buildtest.Launcher{}
+	e.b, err = build.New(build.Options{
 		Root: filepath.Join(e.root, "build"), StateDir: filepath.Join(e.root, "run"), Store: e.store,
-		Launcher: e.launcher, Networks: testNetworks{}, Log: log,
+		Launcher: e.launcher, Networks: buildtest.Networks{}, Log: log,
 	})
 	if err != nil {
 		e.t.Fatal(err)
@@ -101,50 +90,6 @@ func (e *env) noMounts() {
 	}
 }
 
-type file struct {
-	name, body string
-	mode       int64
-}
-
-func tarOfFiles(t *testing.T, files ...file) *bytes.Buffer {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range files {
-		mode := f.mode
-		if mode == 0 {
-			mode = 0o644
-		}
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: mode, Size: int64(len(f.body)), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(f.body)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &b
-}
-
-func busybox(t *testing.T) file {
-	t.Helper()
-	b, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Skip("needs a static busybox")
-	}
-	return file{"busybox", string(b), 0o755}
-}
-
-// baseFile is a Dockerfile that makes an image with a shell.
-const baseFile = `FROM scratch
-COPY busybox /bin/busybox
-RUN ["/bin/busybox", "--install", "-s", "/bin"]
-ENV PATH=/bin
-CMD ["sh"]
-`
-
 type buildResult struct {
 	id   digest.Digest
 	resp map[string]string
@@ -154,17 +99,17 @@ type buildResult struct {
 	err  error
 }
 
-func (e *env) try(dockerfile, tag string, attrs map[string]string, files ...file) buildResult {
+func (e *env) try(dockerfile, tag string, attrs map[string]string, files ...buildtest.File) buildResult {
 	e.t.Helper()
-	ctx, err := OpenTar(e.t.Context(), tarOfFiles(e.t, append(files, file{name: "Dockerfile", body: dockerfile})...), e.store.Tmp())
+	ctx, err := build.OpenTar(e.t.Context(), buildtest.Tar(e.t, append(files, buildtest.File{Name: "Dockerfile", Body: dockerfile})...), e.store.Tmp())
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	defer func() { _ = ctx.Close() }()
 	var r buildResult
-	before := e.launcher.runs
-	r.resp, r.err = e.b.Solve(e.t.Context(), Request{
-		Attrs: attrs, Context: ctx, SharedKey: "test", Outputs: []Output{ImageOutput(tag)},
+	before := e.launcher.Runs()
+	r.resp, r.err = e.b.Solve(e.t.Context(), build.Request{
+		Attrs: attrs, Context: ctx, SharedKey: "test", Outputs: []build.Output{build.ImageOutput(tag)},
 	}, func(s *controlapi.StatusResponse) {
 		for _, v := range s.Vertexes {
 			if v.Completed != nil {
@@ -176,11 +121,11 @@ func (e *env) try(dockerfile, tag string, attrs map[string]string, files ...file
 		}
 	})
 	r.id = digest.Digest(r.resp["containerimage.config.digest"])
-	r.runs = e.launcher.runs - before
+	r.runs = e.launcher.Runs() - before
 	return r
 }
 
-func (e *env) build(dockerfile, tag string, attrs map[string]string, files ...file) buildResult {
+func (e *env) build(dockerfile, tag string, attrs map[string]string, files ...buildtest.File) buildResult {
 	e.t.Helper()
 	r := e.try(dockerfile, tag, attrs, files...)
 	if r.err != nil {
@@ -211,7 +156,7 @@ func (e *env) image(name string) (ocispec.Image, ocispec.Manifest) {
 	return c, m
 }
 
-// files lists what an image's layers hold, by directory.
+// layers lists what an image's layers hold, by directory.
 func (e *env) layers(name string) [][]string {
 	e.t.Helper()
 	c, _ := e.image(name)
@@ -257,7 +202,7 @@ func diskUsage(t *testing.T, dir string) (n int64) {
 
 func TestBuildRunCopy(t *testing.T) {
 	e := newEnv(t)
-	r := e.build(baseFile+"RUN echo hello > /greeting && echo visible\n", "docker.io/library/base:latest", nil, busybox(t))
+	r := e.build(buildtest.Base+"RUN echo hello > /greeting && echo visible\n", "docker.io/library/base:latest", nil, buildtest.Busybox(t))
 	if !strings.Contains(r.logs, "visible") {
 		t.Errorf("output of the step is missing: %q", r.logs)
 	}
@@ -269,8 +214,18 @@ func TestBuildRunCopy(t *testing.T) {
 		t.Log(l)
 	}
 	t.Log(r.seen)
-	again := e.build(baseFile+"RUN echo hello > /greeting && echo visible\n", "docker.io/library/base:latest", nil, busybox(t))
+	again := e.build(buildtest.Base+"RUN echo hello > /greeting && echo visible\n", "docker.io/library/base:latest", nil, buildtest.Busybox(t))
 	if again.id != r.id || again.runs != 0 {
 		t.Errorf("second build: id %s after %s, %d steps run", again.id, r.id, again.runs)
+	}
+}
+
+// wait gives a condition time to become true.
+func (e *env) wait(f func() bool) {
+	e.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			e.t.Fatal("waited in vain")
+		}
 	}
 }

@@ -62,6 +62,7 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 	var undo cleanup.Stack
 	defer undo.Run()
 
+	redirectLogs(opt.Log)
 	sm, err := session.NewManager()
 	if err != nil {
 		return nil, err
@@ -291,6 +292,7 @@ func gcPolicy(opt Options) ([]client.PruneInfo, error) {
 
 // close ends everything; running solves see their context end.
 func (k *kit) close() error {
+	k.worker.ended.Store(true)
 	close(k.stop)
 	done := make(chan struct{})
 	go func() { k.grpc.GracefulStop(); close(done) }()

@@ -2,7 +2,9 @@ package build
 
 import (
 	"context"
+	"sync/atomic"
 
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/session"
@@ -24,6 +26,16 @@ type engineWorker struct {
 	*base.Worker
 	opt   Options
 	guard *guard
+	ended atomic.Bool
+}
+
+// GCPolicy implements worker.Worker. BuildKit collects a second after a build,
+// which may be after the end.
+func (w *engineWorker) GCPolicy() []client.PruneInfo {
+	if w.ended.Load() {
+		return nil
+	}
+	return w.Worker.GCPolicy()
 }
 
 // Exporter implements worker.Worker.

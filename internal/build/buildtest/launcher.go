@@ -1,8 +1,12 @@
 //go:build root
 
-package build
+// Package buildtest has what tests of builds need in place of the engine's
+// launcher and networks.
+package buildtest
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,11 +21,15 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/build"
 )
 
 const childEnv = "SKIFF_BUILD_TEST_CHILD"
 
-func TestMain(m *testing.M) {
+// Main is called by a test binary's TestMain: the launcher starts steps by
+// running that binary again.
+func Main(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		err := childMain()
 		fmt.Fprintln(os.Stderr, "test launcher:", err)
@@ -30,15 +38,36 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testLauncher runs steps well enough for tests: namespaces, the overlay, the
+// Launcher runs steps well enough for tests: namespaces, the overlay, the
 // spec's mounts, chroot. It confines nothing.
-type testLauncher struct {
-	mu   sync.Mutex
-	live map[string]*os.Process
-	runs int
+type Launcher struct {
+	mu    sync.Mutex
+	live  map[string]*os.Process
+	runs  int
+	specs []*specs.Spec
 }
 
-func (l *testLauncher) Run(_ context.Context, r *Run) (<-chan Exit, error) {
+var _ build.Launcher = (*Launcher)(nil)
+
+// Runs counts the steps that were started.
+func (l *Launcher) Runs() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.runs
+}
+
+// Last is the specification of the newest step.
+func (l *Launcher) Last() *specs.Spec {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.specs) == 0 {
+		return nil
+	}
+	return l.specs[len(l.specs)-1]
+}
+
+// Run implements build.Launcher.
+func (l *Launcher) Run(_ context.Context, r *build.Run) (<-chan build.Exit, error) {
 	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
 	for _, ns := range r.Spec.Linux.Namespaces {
 		if ns.Type == specs.NetworkNamespace {
@@ -47,7 +76,7 @@ func (l *testLauncher) Run(_ context.Context, r *Run) (<-chan Exit, error) {
 	}
 	b, err := json.Marshal(struct {
 		Spec   *specs.Spec
-		Rootfs Rootfs
+		Rootfs build.Rootfs
 	}{r.Spec, r.Rootfs})
 	if err != nil {
 		return nil, err
@@ -77,30 +106,33 @@ func (l *testLauncher) Run(_ context.Context, r *Run) (<-chan Exit, error) {
 	}
 	l.live[r.ID] = c.Process
 	l.runs++
+	l.specs = append(l.specs, r.Spec)
 	l.mu.Unlock()
-	out := make(chan Exit, 1)
+	out := make(chan build.Exit, 1)
 	go func() {
 		err := c.Wait()
 		var x *exec.ExitError
 		switch {
 		case err == nil:
-			out <- Exit{}
+			out <- build.Exit{}
 		case errors.As(err, &x) && x.Sys().(syscall.WaitStatus).Signaled():
-			out <- Exit{Code: 128 + int(x.Sys().(syscall.WaitStatus).Signal())}
+			out <- build.Exit{Code: 128 + int(x.Sys().(syscall.WaitStatus).Signal())}
 		case errors.As(err, &x):
-			out <- Exit{Code: x.ExitCode()}
+			out <- build.Exit{Code: x.ExitCode()}
 		default:
-			out <- Exit{Err: err}
+			out <- build.Exit{Err: err}
 		}
 	}()
 	return out, nil
 }
 
-func (l *testLauncher) Exec(context.Context, *Exec) (<-chan Exit, error) {
+// Exec implements build.Launcher; it is not supported.
+func (l *Launcher) Exec(context.Context, *build.Exec) (<-chan build.Exit, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (l *testLauncher) Kill(_ context.Context, id, _ string, sig int) error {
+// Kill implements build.Launcher.
+func (l *Launcher) Kill(_ context.Context, id, _ string, sig int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p := l.live[id]; p != nil {
@@ -109,7 +141,8 @@ func (l *testLauncher) Kill(_ context.Context, id, _ string, sig int) error {
 	return nil
 }
 
-func (l *testLauncher) Delete(_ context.Context, id string) error {
+// Delete implements build.Launcher.
+func (l *Launcher) Delete(_ context.Context, id string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.live, id)
@@ -119,7 +152,7 @@ func (l *testLauncher) Delete(_ context.Context, id string) error {
 func childMain() error {
 	var in struct {
 		Spec   *specs.Spec
-		Rootfs Rootfs
+		Rootfs build.Rootfs
 	}
 	f := os.NewFile(3, "run")
 	if err := json.NewDecoder(f).Decode(&in); err != nil {
@@ -226,3 +259,68 @@ func childMount(root string, m specs.Mount) error {
 	}
 	return unix.Mount(m.Source, to, m.Type, 0, strings.Join(data, ","))
 }
+
+// Networks has only loopback to offer.
+type Networks struct{}
+
+type network struct{}
+
+var _ build.Networks = Networks{}
+
+// New implements build.Networks.
+func (Networks) New(context.Context, string, string) (build.Network, error) { return network{}, nil }
+
+// HostResolvConf implements build.Networks.
+func (Networks) HostResolvConf(context.Context) ([]byte, error) { return nil, nil }
+
+func (network) NetNS() *os.File    { return nil }
+func (network) ResolvConf() []byte { return []byte("nameserver 192.0.2.1\n") }
+func (network) Hosts() []byte      { return nil }
+func (network) Close() error       { return nil }
+
+// File is one of a build context.
+type File struct {
+	Name, Body string
+	Mode       int64 // 0644 if zero
+}
+
+// Tar packs a build context.
+func Tar(t testing.TB, files ...File) *bytes.Buffer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		mode := f.Mode
+		if mode == 0 {
+			mode = 0o644
+		}
+		if err := w.WriteHeader(&tar.Header{Name: f.Name, Mode: mode, Size: int64(len(f.Body)), Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f.Body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+// Busybox is a static one, as a file of a context.
+func Busybox(t testing.TB) File {
+	t.Helper()
+	b, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs a static busybox")
+	}
+	return File{"busybox", string(b), 0o755}
+}
+
+// Base is a Dockerfile that makes an image with a shell of [Busybox].
+const Base = `FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+ENV PATH=/bin
+CMD ["sh"]
+`
