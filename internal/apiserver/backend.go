@@ -8,7 +8,6 @@ import (
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
-	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
@@ -153,6 +152,4 @@ type System interface {
 }
 
 // EventReader reads events in order: [io.EOF] after the last.
-type EventReader interface {
-	Next(ctx context.Context) (apievents.Message, error)
-}
+type EventReader = enginesystem.EventReader

@@ -14,6 +14,7 @@ package events
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apievents "github.com/moby/moby/api/types/events"
@@ -36,7 +37,12 @@ type Bus struct {
 	last  int64               // TimeNano of the newest event
 	wake  chan struct{}       // closed at the next event; nil while nobody waits
 	now   func() time.Time    // constant after New
+
+	waiting atomic.Int32 // readers that wait for the next event
 }
+
+// Listeners returns how many readers wait for an event now.
+func (b *Bus) Listeners() int { return int(b.waiting.Load()) }
 
 // New returns an empty bus.
 func New() *Bus { return &Bus{now: time.Now} }

@@ -115,6 +115,8 @@ func (r *Reader) poll() (apievents.Message, <-chan struct{}, error) {
 }
 
 func (r *Reader) wait(ctx context.Context, wake <-chan struct{}) error {
+	r.bus.waiting.Add(1)
+	defer r.bus.waiting.Add(-1)
 	var end <-chan time.Time
 	if !r.query.Until.IsZero() {
 		t := time.NewTimer(r.query.Until.Sub(r.bus.now()) + 1)
