@@ -1,0 +1,85 @@
+package containers
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+)
+
+// Commit makes an image of what a container has changed.
+func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
+	c, err := s.index.get(o.Container)
+	if err != nil {
+		return "", err
+	}
+	done, err := c.turn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	c.mu.Lock()
+	phase, rec := c.st.Phase, c.rec
+	c.mu.Unlock()
+	switch phase {
+	case Dead:
+		return "", errs.Newf(errs.Conflict, "You cannot commit container %s which is Dead", c.id)
+	case Removing:
+		return "", errs.Newf(errs.Conflict, "You cannot commit container %s which is being removed", c.id)
+	}
+	config := rec.Config
+	if o.Config != nil {
+		config = merge(o.Config, rec.Config)
+	}
+	if config, err = applyChanges(config, o.Changes); err != nil {
+		return "", err
+	}
+	img, err := s.imageOf(ctx, c, &rec)
+	if err != nil {
+		return "", err
+	}
+	if o.Pause && phase == Running {
+		if err := s.pause(ctx, c); err != nil {
+			return "", err
+		}
+		defer func() {
+			if err := s.resume(context.WithoutCancel(ctx), c); err != nil {
+				s.log.ErrorContext(ctx, "cannot resume a container after commit", "container", c.id, "err", err)
+			}
+		}()
+	}
+	id, err := s.o.Images.Commit(ctx, Commit{
+		Parent: img, Upper: filepath.Join(s.dataDir(c.id), upperName), Config: imageConfigOf(config),
+		Author: o.Author, Comment: o.Comment, CreatedBy: strings.TrimSpace(rec.Path + " " + strings.Join(rec.Args, " ")),
+		Ref: o.Ref, ContainerID: c.id,
+	})
+	if err != nil {
+		return "", err
+	}
+	s.event(&rec, apievents.ActionCommit, map[string]string{"comment": o.Comment, "imageID": id, "imageRef": o.Ref})
+	return id, nil
+}
+
+// imageConfigOf is the part of a container's configuration that an image has.
+func imageConfigOf(c *container.Config) dockerspec.DockerOCIImageConfig {
+	out := dockerspec.DockerOCIImageConfig{
+		ImageConfig: ocispec.ImageConfig{
+			User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Volumes: c.Volumes,
+			WorkingDir: c.WorkingDir, Labels: c.Labels, StopSignal: c.StopSignal,
+			ArgsEscaped: c.ArgsEscaped, //nolint:staticcheck // carried as it is
+		},
+		DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{
+			Healthcheck: c.Healthcheck, OnBuild: c.OnBuild, Shell: c.Shell,
+		},
+	}
+	for p := range c.ExposedPorts {
+		put(&out.ExposedPorts, p.String(), struct{}{})
+	}
+	return out
+}

@@ -1,0 +1,127 @@
+package containers
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// ctr is one container in memory.
+type ctr struct {
+	id string // constant
+
+	// busy holds a token while a verb has the container's turn. A channel, so
+	// that a caller that gives up stops waiting.
+	busy chan struct{}
+
+	mu       sync.Mutex // guards all below; held for moments, never over I/O
+	rec      Record
+	st       Status
+	sandbox  Sandbox // nil while it has none of its own
+	net      netView
+	image    *Image // resolved when first needed after a boot
+	waiters  []*waiter
+	health   *health // nil without a health check or when never started
+	backoff  backoff
+	retry    func() // cancels the coming restart; nil if none comes
+	execs    map[string]*execProc
+	removed  bool // it is gone
+	removing bool // a client has asked for that
+	// restarting is set while Restart stops it to start it again: its exit
+	// neither removes it nor follows its policy.
+	restarting bool
+}
+
+// netView is what lists and inspect show of a running container's network.
+type netView struct {
+	endpoints map[string]*network.EndpointSettings // operational; replaced, never changed
+	ports     network.PortMap
+}
+
+func newCtr(rec Record) *ctr {
+	return &ctr{id: rec.ID, rec: rec, st: rec.Last, busy: make(chan struct{}, 1)}
+}
+
+// turn waits until no other verb changes the container. The caller must call
+// the returned function.
+func (c *ctr) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case c.busy <- struct{}{}:
+		return func() { <-c.busy }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// record returns a copy of the declaration.
+func (c *ctr) record() Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec
+}
+
+func (c *ctr) status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.st
+}
+
+func (c *ctr) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Name
+}
+
+// look returns what shows of the container at one moment.
+func (c *ctr) look() view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := view{rec: c.rec, st: c.st, net: c.net}
+	if c.health != nil {
+		v.health = c.health.result
+	}
+	for id, e := range c.execs {
+		if !e.over() {
+			v.execs = append(v.execs, id)
+		}
+	}
+	slices.Sort(v.execs)
+	return v
+}
+
+// view is a container at one moment. Everything in it is read-only.
+type view struct {
+	rec    Record
+	st     Status
+	net    netView
+	health *container.Health
+	execs  []string
+}
+
+// runtimeIO says how the container's streams are wired.
+func (r *Record) runtimeIO() runtime.IO {
+	return runtime.IO{
+		TTY: r.Config.Tty, Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce,
+		Console: r.HostConfig.ConsoleSize,
+	}
+}
+
+// event tells what happened to a container, with docker's attributes: its
+// labels, image and name, and then the event's own.
+func (s *Service) event(rec *Record, a apievents.Action, extra map[string]string) {
+	attrs := make(map[string]string, len(rec.Config.Labels)+len(extra)+2)
+	maps.Copy(attrs, extra)
+	maps.Copy(attrs, rec.Config.Labels)
+	if rec.Config.Image != "" {
+		attrs["image"] = rec.Config.Image
+	}
+	attrs["name"] = rec.Name
+	s.o.Events.Publish(apievents.ContainerEventType, a, rec.ID, attrs)
+}

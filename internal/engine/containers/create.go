@@ -1,0 +1,190 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/skiff-containers/skiff/internal/kit/cleanup"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
+)
+
+// Create declares a container and makes its writable layer.
+func (s *Service) Create(ctx context.Context, o CreateOptions) (container.CreateResponse, error) {
+	none := container.CreateResponse{Warnings: []string{}}
+	if o.Request == nil || o.Request.Config == nil {
+		return none, errs.New(errs.Invalid, "config cannot be empty in order to create a container")
+	}
+	var undo cleanup.Stack
+	defer undo.Run()
+
+	id := ids.New()
+	d, err := s.declare(ctx, o, id, &undo)
+	if err != nil {
+		return none, err
+	}
+	// What follows makes things, and must not be cut short by a client that
+	// leaves: it is undone or done.
+	ctx = context.WithoutCancel(ctx)
+	c := newCtr(d.rec)
+	c.st.Phase = Created
+	c.image = d.image
+	if d.image != nil {
+		if err := s.o.Images.Pin(ctx, d.image, id); err != nil {
+			return none, err
+		}
+		undo.Push(func() { s.unpin(ctx, d.image.ID, id) })
+	}
+	if err := s.acquire(ctx, c.rec.Mounts, id, &undo); err != nil {
+		return none, err
+	}
+	if err := s.makeDirs(id, &undo); err != nil {
+		return none, fmt.Errorf("create container %s: %w", c.rec.Name, err)
+	}
+	if err := s.saveRecord(c); err != nil {
+		return none, fmt.Errorf("create container %s: %w", c.rec.Name, err)
+	}
+	s.index.add(c)
+	undo.Release()
+	s.event(&c.rec, apievents.ActionCreate, nil)
+	return container.CreateResponse{ID: id, Warnings: d.warnings}, nil
+}
+
+// declaration is a container's record before anything was made for it.
+type declaration struct {
+	rec      Record
+	image    *Image
+	warnings []string
+}
+
+// declare works a request out: name, image, configuration, mounts. Only the
+// name is taken yet.
+func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo *cleanup.Stack) (*declaration, error) {
+	cfg, host, nets := *o.Request.Config, hostConfigCopy(o.Request.HostConfig), networkingCopy(o.Request.NetworkingConfig)
+	s.normalize(host, nets)
+	if err := validateNetMode(&cfg, host, nets); err != nil {
+		return nil, err
+	}
+	name, err := s.reserveName(o.Name, id)
+	if err != nil {
+		return nil, err
+	}
+	undo.Push(func() { s.index.release(name, id) })
+
+	d := &declaration{rec: Record{ID: id, Name: name, Created: s.now().UTC(), HostConfig: host}, warnings: []string{}}
+	config := &cfg
+	if cfg.Image != "" {
+		if d.image, err = s.o.Images.Resolve(ctx, cfg.Image, o.Platform); err != nil {
+			return nil, err
+		}
+		base, err := imageConfig(d.image.Config)
+		if err != nil {
+			return nil, err
+		}
+		config = merge(&cfg, base)
+		d.rec.ImageID, d.rec.Manifest, d.rec.Platform = d.image.ID, d.image.Manifest, d.image.Platform
+	}
+	if config.WorkingDir != "" {
+		config.WorkingDir = path.Clean(config.WorkingDir)
+	}
+	if d.rec.Path, d.rec.Args, err = command(config); err != nil {
+		return nil, err
+	}
+	if len(config.Entrypoint) == 1 && config.Entrypoint[0] == "" {
+		config.Entrypoint = nil
+	}
+	warnings, err := spec.Validate(config, host, s.o.Spec.Host)
+	if err != nil {
+		return nil, err
+	}
+	d.warnings = append(d.warnings, warnings...)
+	if len(host.Links) > 0 && host.NetworkMode.IsBridge() {
+		d.warnings = append(d.warnings, "Links on the default bridge network are deprecated and will be removed in a future release. Use a custom network instead.")
+	}
+	if err := s.setHostname(config, host, id); err != nil {
+		return nil, err
+	}
+	d.rec.Endpoints = s.declaredEndpoints(config, host, nets)
+	if d.rec.Mounts, err = s.declaredMounts(config, host); err != nil {
+		return nil, err
+	}
+	if host.LogConfig.Type == "" || host.LogConfig.Type == s.o.DefaultLog.Type {
+		host.LogConfig.Type = s.o.DefaultLog.Type
+		host.LogConfig.Config = union(host.LogConfig.Config, s.o.DefaultLog.Config)
+	}
+	if host.LogConfig.Config == nil {
+		host.LogConfig.Config = map[string]string{}
+	}
+	if d.rec.Log, err = s.o.Logs.Parse(host.LogConfig, s.dataDir(id), id, config); err != nil {
+		return nil, err
+	}
+	d.rec.Config = config
+	return d, nil
+}
+
+func (s *Service) setHostname(c *container.Config, h *container.HostConfig, id string) (err error) {
+	if c.Hostname != "" || h.UTSMode.IsHost() && !h.NetworkMode.IsHost() {
+		return nil
+	}
+	if h.NetworkMode.IsHost() {
+		c.Hostname, err = os.Hostname()
+		return err
+	}
+	c.Hostname = ids.Short(id)
+	return nil
+}
+
+// makeDirs makes the container's directories: its writable layer on the data
+// root, its state on the run root.
+func (s *Service) makeDirs(id string, undo *cleanup.Stack) error {
+	if err := s.pool.take(s.dataDir(id)); err != nil {
+		return err
+	}
+	undo.Push(func() { s.throwAway(s.dataDir(id)) })
+	if err := os.Mkdir(s.runDir(id), 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	undo.Push(func() { s.removeRunDir(id) })
+	return nil
+}
+
+func (s *Service) throwAway(dir string) {
+	if err := s.trash.throw(dir); err != nil {
+		s.log.Warn("cannot throw a directory away", "dir", dir, "err", err)
+	}
+}
+
+// removeRunDir removes a container's few small run-time files: on a tmpfs that
+// is as quick as a rename.
+func (s *Service) removeRunDir(id string) {
+	if err := os.RemoveAll(s.runDir(id)); err != nil {
+		s.log.Warn("cannot remove a run directory", "dir", s.runDir(id), "err", err)
+	}
+}
+
+// hostConfigCopy copies what this package may fill in; the rest is shared with
+// the request and never changed.
+func hostConfigCopy(h *container.HostConfig) *container.HostConfig {
+	if h == nil {
+		return &container.HostConfig{}
+	}
+	c := *h
+	c.LogConfig.Config = union(h.LogConfig.Config, nil)
+	return &c
+}
+
+func networkingCopy(n *network.NetworkingConfig) *network.NetworkingConfig {
+	if n == nil {
+		return nil
+	}
+	return &network.NetworkingConfig{EndpointsConfig: union(n.EndpointsConfig, nil)}
+}

@@ -1,0 +1,163 @@
+package containers
+
+import (
+	"context"
+	"io"
+	"os"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-containers/skiff/internal/logs"
+	sknet "github.com/skiff-containers/skiff/internal/network"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+)
+
+// Networks makes network namespaces: network.Manager.
+type Networks interface {
+	NewSandbox(ctx context.Context, s sknet.SandboxSpec) (Sandbox, error)
+	// AdoptSandbox takes over the namespace of a process that outlived the daemon.
+	AdoptSandbox(ctx context.Context, s sknet.SandboxState, pid int) (Sandbox, error)
+	// Lookup finds a network by id, name or unique prefix of an id.
+	Lookup(nameOrID string) (sknet.NetworkInfo, error)
+}
+
+// Sandbox is network.Sandbox.
+type Sandbox interface {
+	NetNS() *os.File // nil for the host's
+	State() sknet.SandboxState
+	Endpoints() map[string]*network.EndpointSettings // operational, by network name
+	Ports() network.PortMap
+	ResolvConf() []byte
+	Hosts() []byte
+	OnFilesChanged(f func())
+	Connect(ctx context.Context, e sknet.EndpointSpec) error
+	Disconnect(ctx context.Context, networkID string) error
+	SetName(name string)
+	Close(ctx context.Context) error
+}
+
+// Image is an image resolved for a container.
+type Image struct {
+	ID       string              // of the configuration
+	Manifest *ocispec.Descriptor // its manifest, if known
+	Platform ocispec.Platform
+	Config   dockerspec.DockerOCIImageConfig
+	Handle   any // the image store's own, passed back to it
+}
+
+// Images is the image store behind an adapter.
+type Images interface {
+	// Resolve finds an image by name, id or prefix; NotFound if there is none.
+	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*Image, error)
+	// Lowers lists the directories of its layers, topmost first.
+	Lowers(ctx context.Context, img *Image) ([]string, error)
+	// Pin keeps its layers for as long as the container has them.
+	Pin(ctx context.Context, img *Image, containerID string) error
+	Unpin(ctx context.Context, imageID, containerID string) error
+	// Size is what its layers take, in bytes.
+	Size(ctx context.Context, img *Image) (int64, error)
+	// Descendants returns the ids of the image and of all made from it.
+	Descendants(ctx context.Context, ref string) ([]string, error)
+	// ShortName says how "IMAGE" of a list shows it: the name it was created by
+	// for as long as that still names the same image, else the image's id.
+	ShortName(ref, imageID string) string
+	Commit(ctx context.Context, c Commit) (imageID string, err error)
+}
+
+// Commit asks for an image made of a container's writable layer.
+type Commit struct {
+	Parent      *Image // nil for none
+	Upper       string
+	Config      dockerspec.DockerOCIImageConfig
+	Author      string
+	Comment     string
+	CreatedBy   string
+	Ref         string
+	ContainerID string
+}
+
+// Volume is a volume in use.
+type Volume struct {
+	Name, Driver string
+	Path         string // the directory that containers see
+	Anonymous    bool
+	// Mount is set where the volume is a file system of its own (NFS, tmpfs):
+	// then Path is only its place.
+	Mount *VolumeMount
+}
+
+// VolumeMount is a file system to mount.
+type VolumeMount struct {
+	Type, Source string
+	Options      []string
+}
+
+// Volumes is engine/volumes behind an adapter.
+type Volumes interface {
+	// Acquire finds or makes a volume and keeps it for the container; without a
+	// name it makes an anonymous one.
+	Acquire(ctx context.Context, name, driver string, opts, labels map[string]string, containerID string) (Volume, error)
+	Release(ctx context.Context, name, containerID string) error
+	Remove(ctx context.Context, name string) error
+}
+
+// LogStore is package logs.
+type LogStore interface {
+	// Parse checks a log driver's options, and says where the log goes.
+	Parse(c container.LogConfig, dir, containerID string, cfg *container.Config) (runtime.Log, error)
+	Open(ctx context.Context, l runtime.Log, o logs.ReadOptions) (logs.Reader, error)
+}
+
+// Root is a container's file system, as its processes see it.
+type Root interface {
+	Stat(ctx context.Context, path string) (*container.PathStat, error)
+	// Tar archives path as docker cp wants it: under its own last name.
+	Tar(ctx context.Context, path string, w io.Writer) error
+	Untar(ctx context.Context, path string, r io.Reader, o UntarOptions) error
+	Export(ctx context.Context, w io.Writer) error
+	Close() error
+}
+
+// UntarOptions are those of an upload into a container.
+type UntarOptions struct {
+	NoOverwriteDirNonDir bool
+	User                 *runtime.User // owner of what is made; nil: as in the archive
+}
+
+// RootMount is a directory seen at a place of a stopped container's root.
+type RootMount struct {
+	Source, Destination string
+	ReadOnly            bool
+}
+
+// Layers is package layer.
+type Layers interface {
+	OpenPID(ctx context.Context, pid int) (Root, error)
+	OpenRoot(ctx context.Context, rootfs runtime.Rootfs, mounts []RootMount) (Root, error)
+	Changes(ctx context.Context, lowers []string, upper string) ([]container.FilesystemChange, error)
+	// CopyUp fills an empty directory with what the root has at path.
+	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir string) error
+	DiskUsage(ctx context.Context, dir string) (int64, error)
+}
+
+// Events is events.Bus.
+type Events interface {
+	Publish(t apievents.Type, a apievents.Action, id string, attrs map[string]string)
+}
+
+// Cgroups reads what a control group has used; see [NewCgroups].
+type Cgroups interface {
+	Stats(path string) (*cgroup.Stats, error)
+}
+
+// Records is *meta.Table[Record].
+type Records interface {
+	Put(key string, r Record) error
+	Delete(key string) error
+	All() ([]Record, error)
+}

@@ -1,0 +1,242 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// watch handles exits until the service closes.
+func (s *Service) watch() error {
+	exits, err := s.o.Runtime.Events(s.ctx)
+	if err != nil {
+		return fmt.Errorf("watch for exits: %w", err)
+	}
+	s.tasks.run(func() {
+		for e := range exits {
+			if e.ExecID != "" {
+				s.execEnded(e)
+				continue
+			}
+			// Each on its own: one that has to wait for its container's turn must
+			// not hold the others up.
+			s.tasks.run(func() { s.exited(e) })
+		}
+	})
+	return nil
+}
+
+// exited handles the exit of a container's process.
+func (s *Service) exited(e runtime.Exit) {
+	c := s.index.exact(e.ID)
+	if c == nil { // removed meanwhile, or never ours
+		s.forget(context.WithoutCancel(s.ctx), e.ID)
+		return
+	}
+	done, err := c.turn(s.ctx)
+	if err != nil {
+		return // the next daemon hears of it again
+	}
+	defer done()
+	s.ended(context.WithoutCancel(s.ctx), c, e)
+}
+
+// forget has the runtime drop what it knows of an ended container.
+func (s *Service) forget(ctx context.Context, id string) {
+	if err := s.o.Runtime.Delete(ctx, id); err != nil {
+		s.log.WarnContext(ctx, "cannot delete a container from the shim", "container", id, "err", err)
+	}
+}
+
+// ended takes note of an exit, tells those who wait, and then clears up. The
+// caller has the turn.
+func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
+	c.mu.Lock()
+	if !c.st.Phase.live() || e.PID != 0 && c.st.PID != 0 && e.PID != c.st.PID {
+		c.mu.Unlock()
+		return // told of before
+	}
+	rec := c.rec
+	c.stopHealth()
+	ran := e.At.Sub(c.st.StartedAt)
+	again := !c.restarting && !c.removingLocked() &&
+		shouldRestart(rec.HostConfig.RestartPolicy, e.Code, c.st.Stopped, c.st.Restarts)
+	to := Exited
+	if again {
+		to = Restarting
+		c.st.Restarts++
+	}
+	c.st.ended(to, e.Code, e.OOM, e.At)
+	delay := c.backoff.next(ran)
+	sandbox := c.sandbox
+	c.sandbox, c.net = nil, netView{}
+	remove := !again && rec.HostConfig.AutoRemove && !c.restarting && !c.removingLocked()
+	c.mu.Unlock()
+
+	// What others could ask for the moment they are told (a host port, a fixed
+	// address, the removal of the network) is given back first; the rest later.
+	late := sandbox
+	if sandbox != nil && claims(&rec) {
+		s.closeSandbox(ctx, c.id, sandbox)
+		late = nil
+	}
+	if e.OOM {
+		s.event(&rec, apievents.ActionOOM, nil)
+	}
+	s.event(&rec, apievents.ActionDie, map[string]string{
+		"exitCode": strconv.Itoa(e.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
+	})
+	for _, m := range rec.Mounts {
+		s.volumeEvent(&rec, m, apievents.ActionUnmount)
+	}
+	s.execsEnded(c)
+	c.mu.Lock()
+	waiters, answer := c.takeWaiters(false), c.answer()
+	c.mu.Unlock()
+	notify(waiters, answer)
+
+	if remove {
+		if err := s.removeLocked(ctx, c, true); err != nil {
+			s.log.ErrorContext(ctx, "cannot remove a container that ended", "container", c.id, "err", err)
+		}
+	} else {
+		s.saveExit(ctx, c, &rec)
+	}
+	if late != nil {
+		s.closeSandbox(ctx, c.id, late)
+	}
+	s.forget(ctx, c.id)
+	if again {
+		s.log.InfoContext(ctx, "restarting container", "container", c.id, "exitCode", e.Code, "in", delay)
+		s.retryAfter(c, delay)
+	}
+}
+
+// saveExit keeps how a container ended: at once where a restart policy will ask
+// whether a person wanted it, else in a moment.
+func (s *Service) saveExit(ctx context.Context, c *ctr, rec *Record) {
+	if err := s.saveRun(c); err != nil {
+		s.log.WarnContext(ctx, "cannot save a container's state", "container", c.id, "err", err)
+	}
+	if rec.HostConfig.RestartPolicy.IsUnlessStopped() {
+		if err := s.saveRecord(c); err != nil {
+			s.log.ErrorContext(ctx, "cannot save a container's condition", "container", c.id, "err", err)
+		}
+		return
+	}
+	s.settle(c)
+}
+
+func (s *Service) closeSandbox(ctx context.Context, id string, sb Sandbox) {
+	if err := sb.Close(ctx); err != nil {
+		s.log.WarnContext(ctx, "cannot close a container's network", "container", id, "err", err)
+	}
+}
+
+// claims reports whether a container's network holds something that another
+// container or a client could miss.
+func claims(rec *Record) bool {
+	h := rec.HostConfig
+	if len(h.PortBindings) > 0 || h.PublishAllPorts {
+		return true
+	}
+	for name := range rec.Endpoints {
+		if container.NetworkMode(name).IsUserDefined() {
+			return true
+		}
+	}
+	return false
+}
+
+// Restart delays, as docker's: 100 ms, doubled each time up to a minute, from
+// the start again after a run of ten seconds.
+const (
+	firstDelay = 100 * time.Millisecond
+	maxDelay   = time.Minute
+	longRun    = 10 * time.Second
+)
+
+type backoff struct{ last time.Duration }
+
+// next is how long to wait after a run of that length.
+func (b *backoff) next(ran time.Duration) time.Duration {
+	switch {
+	case ran >= longRun || b.last == 0:
+		b.last = firstDelay
+	default:
+		b.last = min(2*b.last, maxDelay)
+	}
+	return b.last
+}
+
+// shouldRestart is a restart policy's answer to an exit.
+func shouldRestart(p container.RestartPolicy, code int, stopped bool, restarts int) bool {
+	switch {
+	case stopped:
+		return false
+	case p.IsAlways(), p.IsUnlessStopped():
+		return true
+	case p.IsOnFailure():
+		return code != 0 && (p.MaximumRetryCount == 0 || restarts < p.MaximumRetryCount)
+	}
+	return false
+}
+
+// retryAfter starts a container again after a delay, unless somebody stops or
+// removes it before.
+func (s *Service) retryAfter(c *ctr, delay time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.st.Phase != Restarting {
+		return
+	}
+	t := time.AfterFunc(delay, func() {
+		s.tasks.run(func() { s.retry(c) })
+	})
+	c.retry = func() { t.Stop() }
+}
+
+func (s *Service) retry(c *ctr) {
+	done, err := c.turn(s.ctx)
+	if err != nil {
+		return
+	}
+	defer done()
+	c.mu.Lock()
+	due := c.st.Phase == Restarting && c.retry != nil
+	c.retry = nil
+	c.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx := context.WithoutCancel(s.ctx)
+	if err := s.start(ctx, c); err != nil {
+		s.log.WarnContext(ctx, "cannot restart container", "container", c.id, "err", err)
+		s.giveUp(ctx, c)
+	}
+}
+
+// giveUp ends a container that waited for a restart. The caller has the turn.
+func (s *Service) giveUp(ctx context.Context, c *ctr) {
+	c.mu.Lock()
+	if c.retry != nil {
+		c.retry()
+		c.retry = nil
+	}
+	if c.st.Phase != Restarting {
+		c.mu.Unlock()
+		return
+	}
+	c.st.become(Exited)
+	rec := c.rec
+	waiters, answer := c.takeWaiters(false), c.answer()
+	c.mu.Unlock()
+	notify(waiters, answer)
+	s.saveExit(ctx, c, &rec)
+}

@@ -1,0 +1,213 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
+)
+
+// The files the engine keeps for a container, in its run directory.
+const (
+	hostsName    = "hosts"
+	hostnameName = "hostname"
+	resolvName   = "resolv.conf"
+)
+
+var keptFiles = [...]struct{ name, target string }{
+	{resolvName, "/etc/resolv.conf"}, {hostnameName, "/etc/hostname"}, {hostsName, "/etc/hosts"},
+}
+
+// specMounts resolves a container's mounts to what the launcher can mount.
+func (s *Service) specMounts(ctx context.Context, rec *Record, p *launchPlan) ([]spec.Mount, error) {
+	out := make([]spec.Mount, 0, len(rec.Mounts)+len(keptFiles))
+	for _, m := range rec.Mounts {
+		sm := spec.Mount{
+			Destination: m.Destination, Source: m.Source, ReadOnly: m.ReadOnly, Propagation: m.Propagation,
+			NonRecursive: m.NonRecursive, ReadOnlyNonRecursive: m.ReadOnlyNonRecursive, ReadOnlyForceRecursive: m.ReadOnlyForceRecursive,
+		}
+		var err error
+		switch m.Type {
+		case mount.TypeTmpfs:
+			sm = spec.TmpfsMount(m.Destination, m.Tmpfs)
+		case mount.TypeBind:
+			err = bindSource(m)
+		case mount.TypeVolume:
+			if m.FileSystem != nil {
+				sm.Type, sm.Source, sm.Options = m.FileSystem.Type, m.FileSystem.Source, m.FileSystem.Options
+				if m.Subpath != "" {
+					err = errors.New("a subpath of a volume that is a file system of its own is not supported")
+				}
+			} else if m.Subpath != "" {
+				sm.Source, err = subpath(m, p)
+			}
+		case mount.TypeImage:
+			sm, err = s.imageMount(ctx, m)
+		default:
+			err = fmt.Errorf("mounts of type %q are not supported", m.Type)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		out = append(out, sm)
+	}
+	return out, nil
+}
+
+// bindSource makes sure that what is to be bound is there.
+func bindSource(m Mount) error {
+	_, err := os.Stat(m.Source)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !m.MakeSource {
+		return fmt.Errorf("bind source path does not exist: %s", m.Source)
+	}
+	if err := os.MkdirAll(m.Source, 0o755); err != nil {
+		return fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
+	}
+	return nil
+}
+
+// subpath opens a place in a volume without leaving the volume, whatever links
+// another container puts there meanwhile; the mount goes by the descriptor.
+func subpath(m Mount, p *launchPlan) (string, error) {
+	f, err := pathrs.OpenInRoot(m.Source, m.Subpath)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) {
+			return "", fmt.Errorf("cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), fs.ErrNotExist)
+		}
+		return "", err
+	}
+	p.files = append(p.files, f)
+	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(f.Fd())), nil
+}
+
+func (s *Service) imageMount(ctx context.Context, m Mount) (spec.Mount, error) {
+	img, err := s.o.Images.Resolve(ctx, m.Source, nil)
+	if err != nil {
+		return spec.Mount{}, err
+	}
+	lowers, err := s.o.Images.Lowers(ctx, img)
+	if err != nil {
+		return spec.Mount{}, err
+	}
+	switch len(lowers) {
+	case 0:
+		return spec.Mount{}, fmt.Errorf("image %s has no files", m.Name)
+	case 1:
+		return spec.Mount{Destination: m.Destination, Type: "bind", Source: lowers[0], ReadOnly: true}, nil
+	}
+	list := lowers[0]
+	for _, l := range lowers[1:] {
+		list += ":" + l
+	}
+	return spec.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + list}, ReadOnly: true}, nil
+}
+
+// addFiles writes hosts, hostname and resolv.conf, or takes those of the
+// container whose network is shared, and has them mounted where the user has
+// nothing of their own.
+func (s *Service) addFiles(c *ctr, rec *Record, net *netPlan, oci *specs.Spec) error {
+	dir := net.filesDir
+	if dir == "" {
+		dir = s.runDir(c.id)
+		hostname := rec.Config.Hostname + "\n"
+		if rec.Config.Hostname == "" {
+			hostname = ""
+		}
+		for name, data := range map[string][]byte{
+			hostnameName: []byte(hostname), hostsName: net.sandbox.Hosts(), resolvName: net.sandbox.ResolvConf(),
+		} {
+			if err := writeInPlace(filepath.Join(dir, name), data); err != nil {
+				return fmt.Errorf("write %s of container %s: %w", name, rec.Name, err)
+			}
+		}
+	}
+	for _, f := range keptFiles {
+		if slices.ContainsFunc(oci.Mounts, func(m specs.Mount) bool { return m.Destination == f.target }) {
+			continue
+		}
+		opts := []string{"rbind", "rprivate"}
+		if rec.HostConfig.ReadonlyRootfs {
+			opts = append(opts, "ro")
+		}
+		oci.Mounts = append(oci.Mounts, specs.Mount{Destination: f.target, Type: "bind", Source: filepath.Join(dir, f.name), Options: opts})
+	}
+	return nil
+}
+
+// writeInPlace keeps the inode: it is bind-mounted in a running container.
+func writeInPlace(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// copyUp fills a container's empty volumes with what its image has at their
+// places, once, at its first start.
+func (s *Service) copyUp(ctx context.Context, rec *Record, rootfs runtime.Rootfs) error {
+	for _, m := range rec.Mounts {
+		if m.Type != mount.TypeVolume || m.NoCopy || m.FileSystem != nil || m.Subpath != "" {
+			continue
+		}
+		empty, err := isEmpty(m.Source)
+		if err == nil && empty {
+			err = s.o.Layers.CopyUp(ctx, rootfs, m.Destination, m.Source)
+		}
+		if err != nil {
+			return fmt.Errorf("failed to populate volume %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = d.Close() }()
+	names, err := d.Readdirnames(1)
+	if len(names) > 0 {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return true, nil
+}
+
+// volumeEvent tells that a container's volume was mounted or unmounted.
+func (s *Service) volumeEvent(rec *Record, m Mount, a apievents.Action) {
+	if m.Type != mount.TypeVolume {
+		return
+	}
+	attrs := map[string]string{"driver": m.Driver, "container": rec.ID}
+	if a == apievents.ActionMount {
+		attrs["destination"] = m.Destination
+		attrs["read/write"] = strconv.FormatBool(!m.ReadOnly)
+		attrs["propagation"] = string(m.Propagation)
+	}
+	s.o.Events.Publish(apievents.VolumeEventType, a, m.Name, attrs)
+}

@@ -1,0 +1,251 @@
+package containers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	sknet "github.com/skiff-containers/skiff/internal/network"
+)
+
+// netPlan is a start's network: a sandbox of the container's own, or another's.
+type netPlan struct {
+	c        *ctr
+	sandbox  Sandbox  // nil when shared
+	ns       *os.File // to join; nil is the host's
+	owned    bool     // ns is ours to close after the start
+	filesDir string   // of the container whose files are shared
+}
+
+func (p *netPlan) undo(ctx context.Context) {
+	if p.owned {
+		_ = p.ns.Close()
+	}
+	if p.sandbox == nil {
+		return
+	}
+	p.c.mu.Lock()
+	p.c.sandbox = nil
+	p.c.mu.Unlock()
+	_ = p.sandbox.Close(ctx)
+}
+
+// view is what to show once the process runs; it also closes a borrowed
+// descriptor.
+func (p *netPlan) view() netView {
+	if p.owned {
+		_ = p.ns.Close()
+	}
+	if p.sandbox == nil {
+		return netView{}
+	}
+	return netView{endpoints: p.sandbox.Endpoints(), ports: p.sandbox.Ports()}
+}
+
+// network makes the container's sandbox, or finds the one that it shares.
+func (s *Service) network(ctx context.Context, c *ctr, rec *Record) (*netPlan, error) {
+	if rec.HostConfig.NetworkMode.IsContainer() {
+		return s.sharedNetwork(c, rec)
+	}
+	sp, err := s.sandboxSpec(rec)
+	if err == nil {
+		var sb Sandbox
+		if sb, err = s.o.Networks.NewSandbox(ctx, sp); err == nil {
+			c.mu.Lock()
+			c.sandbox = sb
+			c.mu.Unlock()
+			s.followFiles(c, sb)
+			return &netPlan{c: c, sandbox: sb, ns: sb.NetNS()}, nil
+		}
+	}
+	return nil, fmt.Errorf("failed to set up container networking: %w", err)
+}
+
+func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
+	ref := rec.HostConfig.NetworkMode.ConnectedContainer()
+	pid, err := s.joined(ref, "network", rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, fmt.Errorf("joining network namespace of container: %w", err)
+	}
+	return &netPlan{c: c, ns: ns, owned: true, filesDir: s.filesDir(rec)}, nil
+}
+
+// filesDir is the run directory of the container whose hosts, hostname and
+// resolv.conf a container has: its own, or that of the network it shares.
+func (s *Service) filesDir(rec *Record) string {
+	for range 16 { // a chain is short, and a ring of them cannot start
+		if !rec.HostConfig.NetworkMode.IsContainer() {
+			break
+		}
+		other, err := s.index.get(rec.HostConfig.NetworkMode.ConnectedContainer())
+		if err != nil {
+			break
+		}
+		o := other.record()
+		rec = &o
+	}
+	return s.runDir(rec.ID)
+}
+
+// followFiles rewrites the container's files when its network changes.
+func (s *Service) followFiles(c *ctr, sb Sandbox) {
+	dir := s.runDir(c.id)
+	sb.OnFilesChanged(func() {
+		c.mu.Lock()
+		current := c.sandbox == sb && c.st.Phase.active()
+		c.mu.Unlock()
+		if !current {
+			return
+		}
+		err := errors.Join(
+			writeInPlace(filepath.Join(dir, hostsName), sb.Hosts()),
+			writeInPlace(filepath.Join(dir, resolvName), sb.ResolvConf()))
+		if err != nil {
+			s.log.Warn("cannot rewrite a container's network files", "container", c.id, "err", err)
+		}
+	})
+}
+
+// sandboxSpec says what network a container wants.
+func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
+	h, cfg := rec.HostConfig, rec.Config
+	sp := sknet.SandboxSpec{
+		ID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname,
+		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions,
+		ExtraHosts: slices.Clone(h.ExtraHosts), Sysctls: netSysctls(h.Sysctls),
+	}
+	switch {
+	case h.NetworkMode.IsHost():
+		sp.Mode = "host"
+		return sp, nil
+	case h.NetworkMode.IsNone() || cfg.NetworkDisabled:
+		sp.Mode = "none"
+		return sp, nil
+	}
+	// docker: the endpoint with the highest priority routes, then the first name.
+	names := slices.SortedFunc(maps.Keys(rec.Endpoints), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rec.Endpoints[b].GwPriority, rec.Endpoints[a].GwPriority), strings.Compare(a, b))
+	})
+	for _, name := range names {
+		n, err := s.o.Networks.Lookup(name)
+		if err != nil {
+			return sp, err
+		}
+		sp.Endpoints = append(sp.Endpoints, sknet.EndpointSpec{Network: n.ID, Settings: rec.Endpoints[name].Copy()})
+	}
+	var err error
+	if sp.Ports, err = portSpecs(cfg, h); err != nil {
+		return sp, err
+	}
+	links, err := s.linkHosts(rec)
+	sp.ExtraHosts = append(sp.ExtraHosts, links...)
+	return sp, err
+}
+
+// netSysctls are the parameters of the network namespace, which exists before
+// the container does.
+func netSysctls(all map[string]string) map[string]string {
+	var out map[string]string
+	for k, v := range all {
+		if strings.HasPrefix(k, "net.") {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// portSpecs lists what a container publishes, in a fixed order.
+func portSpecs(c *container.Config, h *container.HostConfig) ([]sknet.PortSpec, error) {
+	var out []sknet.PortSpec
+	for p, bindings := range h.PortBindings {
+		if len(bindings) == 0 && h.PublishAllPorts {
+			out = append(out, sknet.PortSpec{Container: p})
+		}
+		for _, b := range bindings {
+			ps := sknet.PortSpec{Container: p, HostIP: b.HostIP}
+			if b.HostPort != "" {
+				r, err := network.ParsePortRange(b.HostPort)
+				if err != nil {
+					return nil, errs.Newf(errs.Invalid, "invalid port specification: %q", b.HostPort)
+				}
+				ps.HostPort, ps.HostEnd = r.Start(), r.End()
+				if ps.HostEnd == ps.HostPort {
+					ps.HostEnd = 0
+				}
+			}
+			out = append(out, ps)
+		}
+	}
+	if h.PublishAllPorts {
+		for p := range c.ExposedPorts {
+			if _, bound := h.PortBindings[p]; !bound {
+				out = append(out, sknet.PortSpec{Container: p})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b sknet.PortSpec) int {
+		return cmp.Or(cmp.Compare(a.Container.Num(), b.Container.Num()),
+			cmp.Compare(a.Container.Proto(), b.Container.Proto()), cmp.Compare(a.HostPort, b.HostPort), a.HostIP.Compare(b.HostIP))
+	})
+	return out, nil
+}
+
+// linkHosts are the names of containers linked on the default bridge, which has
+// no names of its own.
+func (s *Service) linkHosts(rec *Record) ([]string, error) {
+	if !rec.HostConfig.NetworkMode.IsBridge() {
+		return nil, nil
+	}
+	var out []string
+	for _, l := range rec.HostConfig.Links {
+		ref, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = ref
+		}
+		alias = alias[strings.LastIndexByte(alias, '/')+1:]
+		other, err := s.index.get(ref)
+		if err != nil {
+			return nil, fmt.Errorf("could not get container for %s: %w", ref, err)
+		}
+		v := other.look()
+		if !v.st.Phase.live() {
+			return nil, errs.Newf(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", v.rec.Name, rec.Name, alias)
+		}
+		e := v.net.endpoints[network.NetworkBridge]
+		if e == nil {
+			return nil, errs.Newf(errs.Conflict, "Cannot link to /%s, as it does not belong to the default network", v.rec.Name)
+		}
+		names := []string{alias}
+		for _, n := range []string{v.rec.Config.Hostname, v.rec.Name} {
+			if n != "" && !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+		for _, n := range names {
+			if e.IPAddress.IsValid() {
+				out = append(out, n+":"+e.IPAddress.String())
+			}
+			if e.GlobalIPv6Address.IsValid() {
+				out = append(out, n+":"+e.GlobalIPv6Address.String())
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,117 @@
+package containers
+
+import (
+	"context"
+
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+)
+
+// Remove removes a container with its writable layer, and on request its
+// anonymous volumes.
+func (s *Service) Remove(ctx context.Context, id string, o RemoveOptions) error {
+	if o.Link {
+		return errs.New(errs.Unsupported, "removing a link is not supported: connect containers by a network of their own")
+	}
+	c, err := s.index.get(id)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.removing {
+		c.mu.Unlock()
+		return errs.Newf(errs.Conflict, "removal of container %s is already in progress", id)
+	}
+	c.removing = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.removing = false
+		c.mu.Unlock()
+	}()
+	if err := s.remove(ctx, c, o); err != nil {
+		return errs.Newf(errs.KindOf(err), "cannot remove container %q: %w", "/"+c.name(), err)
+	}
+	return nil
+}
+
+// remove ends the container if it may, and takes it away. Nothing restarts it
+// meanwhile: ctr.removing is set.
+func (s *Service) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
+	for {
+		phase := c.status().Phase
+		if phase.active() {
+			switch {
+			case !o.Force && phase == Paused:
+				return errs.New(errs.Conflict, "container is paused and must be unpaused first")
+			case !o.Force:
+				return errs.Newf(errs.Conflict, "container is %s: stop the container before removing or force remove", phase)
+			}
+			if err := s.kill(ctx, c); err != nil && !errs.Is(err, errs.Conflict) {
+				return errs.Newf(errs.KindOf(err), "could not kill container: %w", err)
+			}
+		}
+		done, err := c.turn(ctx)
+		if err != nil {
+			return err
+		}
+		if c.status().Phase.active() { // started between our look and our turn
+			done()
+			continue
+		}
+		err = s.removeLocked(context.WithoutCancel(ctx), c, o.Volumes)
+		done()
+		return err
+	}
+}
+
+// removingLocked reports whether a removal is under way; the caller has mu.
+func (c *ctr) removingLocked() bool { return c.removing }
+
+// removeLocked takes away a container that does not run; the caller has its
+// turn. From the deletion of the record on it is gone, whatever fails then: the
+// next boot removes what has no record.
+func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool) error {
+	c.mu.Lock()
+	if c.removed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.st.become(Removing)
+	rec := c.rec
+	c.mu.Unlock()
+
+	if !rec.HostConfig.AutoRemove {
+		if err := s.o.Records.Delete(c.id); err != nil {
+			c.mu.Lock()
+			c.st.become(Dead)
+			c.st.Error = err.Error()
+			c.mu.Unlock()
+			return err
+		}
+	}
+	s.removeRunDir(c.id)
+	s.throwAway(s.dataDir(c.id))
+	for _, m := range rec.Mounts {
+		switch m.Type {
+		case mount.TypeVolume:
+			s.giveBack(ctx, m, c.id, volumes)
+		case mount.TypeImage:
+			s.unpin(ctx, m.Source, c.id)
+		}
+	}
+	s.unpin(ctx, rec.ImageID, c.id)
+	s.execs.drop(c.id)
+
+	c.mu.Lock()
+	c.removed = true
+	name := c.rec.Name
+	waiters, answer := c.takeWaiters(true), c.answer()
+	c.mu.Unlock()
+	s.index.remove(c, name)
+	s.event(&rec, apievents.ActionDestroy, nil)
+	notify(waiters, answer)
+	return nil
+}

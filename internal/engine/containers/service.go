@@ -1,0 +1,222 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/skiff-containers/skiff/internal/logs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
+)
+
+// Options are what a [Service] is made of. The interfaces and the roots are
+// required.
+type Options struct {
+	DataRoot string // of the daemon; containers live in its containers/
+	ExecRoot string // run-time state; empty after a reboot
+	Log      *slog.Logger
+
+	Runtime  runtime.Runtime
+	Networks Networks
+	Images   Images
+	Volumes  Volumes
+	Logs     LogStore
+	Layers   Layers
+	Events   Events
+	Cgroups  Cgroups
+	Records  Records
+
+	Spec SpecDefaults
+
+	DefaultLog         container.LogConfig // for containers that name no driver
+	DefaultStopTimeout int                 // seconds; 0 is docker's 10
+	DetachKeys         string              // "" is ctrl-p,ctrl-q
+	Storage            string              // name of the layer store, for inspect; "" is "overlay2"
+
+	// Pool is how many writable layers are kept prepared; 0 is 4, negative none.
+	Pool int
+}
+
+// SpecDefaults are the host and the daemon's defaults that a container's
+// specification depends on, beside its configuration.
+type SpecDefaults struct {
+	Host            spec.HostFacts
+	CgroupParent    string // "" is /skiff
+	Ulimits         map[string]*container.Ulimit
+	ShmSize         int64 // 0 is docker's 64 MiB
+	SeccompProfile  string
+	NoNewPrivileges bool
+	Init            bool // --init unless a container says otherwise
+}
+
+// Service runs containers. Make it with [New], then call [Service.Restore].
+type Service struct {
+	o        Options
+	log      *slog.Logger
+	dataRoot string // <DataRoot>/containers
+	runRoot  string // <ExecRoot>/containers
+	index    *index
+	execs    *execTable
+	trash    *trash
+	pool     *pool
+	settler  *settler
+	pruning  atomic.Bool
+	now      func() time.Time
+
+	// ctx ends with the service: exits, restarts and health checks stop then,
+	// containers do not.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	tasks  tasks
+}
+
+// tasks counts what runs in the background, and takes no more once closed.
+type tasks struct {
+	mu     sync.Mutex // guards closed, and Add against Wait
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// run starts f unless the service is closing.
+func (t *tasks) run(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
+}
+
+func (t *tasks) wait() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.wg.Wait()
+}
+
+var errClosed = errors.New("the container service is closing")
+
+// New makes the service. It does nothing until [Service.Restore].
+func New(o Options) (*Service, error) {
+	switch {
+	case o.DataRoot == "" || o.ExecRoot == "":
+		return nil, errors.New("containers: no data or run directory given")
+	case o.Runtime == nil || o.Networks == nil || o.Images == nil || o.Volumes == nil ||
+		o.Logs == nil || o.Layers == nil || o.Events == nil || o.Cgroups == nil || o.Records == nil:
+		return nil, errors.New("containers: a dependency is missing")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.DefaultStopTimeout == 0 {
+		o.DefaultStopTimeout = 10
+	}
+	if o.Spec.CgroupParent == "" {
+		o.Spec.CgroupParent = "/skiff"
+	}
+	if o.DefaultLog.Type == "" {
+		o.DefaultLog.Type = logs.DriverLocal
+	}
+	if o.Storage == "" {
+		o.Storage = "overlay2"
+	}
+	if o.Pool == 0 {
+		o.Pool = 4
+	}
+	s := &Service{
+		o: o, log: o.Log, index: newIndex(), execs: newExecTable(), now: time.Now,
+		dataRoot: filepath.Join(o.DataRoot, "containers"),
+		runRoot:  filepath.Join(o.ExecRoot, "containers"),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	for _, dir := range []string{s.dataRoot, s.runRoot} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("containers: %w", err)
+		}
+	}
+	s.trash = newTrash(filepath.Join(s.dataRoot, trashName), s.log)
+	s.pool = newPool(s.dataRoot, o.Pool, s.log)
+	s.settler = newSettler(s)
+	return s, nil
+}
+
+// Close stops the service; containers go on running. What was going on in the
+// background is finished or, where it can be, left to the next boot.
+func (s *Service) Close(ctx context.Context) error {
+	s.cancel(errClosed)
+	for _, c := range s.index.all() {
+		c.mu.Lock()
+		if c.retry != nil {
+			c.retry()
+			c.retry = nil
+		}
+		if c.health != nil {
+			c.health.stop()
+		}
+		c.mu.Unlock()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.tasks.wait()
+		s.settler.close()
+		s.pool.close()
+		s.trash.close()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close containers: %w", context.Cause(ctx))
+	}
+}
+
+// Counts are for GET /info.
+type Counts struct{ Total, Running, Paused, Stopped int }
+
+// Counts counts containers by what they do.
+func (s *Service) Counts() Counts {
+	var n Counts
+	for _, c := range s.index.all() {
+		n.Total++
+		switch p := c.status().Phase; {
+		case p == Paused:
+			n.Paused++
+		case p.active():
+			n.Running++
+		default:
+			n.Stopped++
+		}
+	}
+	return n
+}
+
+// ImageUser is a container that was made from an image.
+type ImageUser struct {
+	ID, Name string
+	Running  bool
+}
+
+// UsersOfImage lists the containers made from an image, by the id of its
+// configuration.
+func (s *Service) UsersOfImage(imageID string) []ImageUser {
+	var out []ImageUser
+	for _, c := range s.index.all() {
+		c.mu.Lock()
+		if c.rec.ImageID == imageID {
+			out = append(out, ImageUser{c.id, c.rec.Name, c.st.Phase.active()})
+		}
+		c.mu.Unlock()
+	}
+	return out
+}

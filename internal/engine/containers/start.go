@@ -1,0 +1,335 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+
+	"github.com/skiff-containers/skiff/internal/kit/cleanup"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
+)
+
+// Exit codes docker gives a container whose command could not be started.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitUnknown       = 128
+)
+
+// Start starts a container; one that runs already is an error of kind Unchanged.
+func (s *Service) Start(ctx context.Context, id string) error {
+	c, err := s.index.get(id)
+	if err != nil {
+		return err
+	}
+	done, err := c.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.startByHand(ctx, c)
+}
+
+// startByHand is a start that a person asked for: it forgets what the restart
+// policy counted. The caller has the turn.
+func (s *Service) startByHand(ctx context.Context, c *ctr) error {
+	c.mu.Lock()
+	switch p := c.st.Phase; {
+	case c.removed:
+		c.mu.Unlock()
+		return errs.Newf(errs.NotFound, "No such container: %s", c.id)
+	case p == Paused:
+		c.mu.Unlock()
+		return errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
+	case p.active():
+		c.mu.Unlock()
+		return errs.New(errs.Unchanged, "container is already running")
+	case p == Removing || p == Dead:
+		c.mu.Unlock()
+		return errs.New(errs.Conflict, "container is marked for removal and cannot be started")
+	}
+	c.st.Stopped, c.st.Restarts, c.backoff = false, 0, backoff{}
+	c.mu.Unlock()
+	return s.start(ctx, c)
+}
+
+// start brings a container up, or leaves it as it was with the failure noted.
+// The caller has the turn.
+func (s *Service) start(ctx context.Context, c *ctr) error {
+	if s.ctx.Err() != nil {
+		return errs.With(errs.Unavailable, errClosed)
+	}
+	ctx = context.WithoutCancel(ctx) // half a start helps nobody
+	err := s.launch(ctx, c)
+	if err != nil {
+		s.startFailed(ctx, c, err)
+	}
+	return err
+}
+
+// launch does the work of a start, each step undone if a later one fails.
+func (s *Service) launch(ctx context.Context, c *ctr) error {
+	var undo cleanup.Stack
+	defer undo.Run()
+	rec := c.record()
+
+	c.mu.Lock()
+	first := c.st.neverStarted()
+	c.st.Starting = true
+	c.mu.Unlock()
+
+	// The network and the specification need nothing of each other.
+	type built struct {
+		plan *launchPlan
+		err  error
+	}
+	ready := make(chan built, 1)
+	go func() {
+		p, err := s.plan(ctx, c, &rec)
+		ready <- built{p, err}
+	}()
+	net, netErr := s.network(ctx, c, &rec)
+	if netErr == nil {
+		undo.Push(func() { net.undo(ctx) })
+	}
+	b := <-ready
+	if b.err == nil {
+		defer b.plan.close()
+	}
+	if err := firstError(netErr, b.err); err != nil {
+		return err
+	}
+	l := b.plan.launch
+	l.NetNS = net.ns
+	if err := s.addFiles(c, &rec, net, l.Spec); err != nil {
+		return err
+	}
+	if first {
+		if err := s.copyUp(ctx, &rec, *l.Rootfs); err != nil {
+			return err
+		}
+	}
+	// Written before the process exists: whatever happens to this daemon now, the
+	// next one knows whose the process and its network are.
+	if err := s.saveRun(c); err != nil {
+		return err
+	}
+	started, err := s.o.Runtime.Start(ctx, l)
+	if err != nil {
+		return err
+	}
+	undo.Release()
+	s.running(c, &rec, started, net)
+	for _, m := range rec.Mounts {
+		s.volumeEvent(&rec, m, apievents.ActionMount)
+	}
+	s.event(&rec, apievents.ActionStart, nil)
+	s.settle(c)
+	return nil
+}
+
+func firstError(list ...error) error {
+	for _, err := range list {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// running records a start that worked.
+func (s *Service) running(c *ctr, rec *Record, started runtime.Started, net *netPlan) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.st.started(started.PID, started.At)
+	c.net = net.view()
+	c.startHealth(s, rec)
+}
+
+// startFailed notes why, and removes a container that was made with --rm.
+func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
+	code := exitUnknown
+	var se *runtime.StartError
+	if errors.As(err, &se) && (se.Code == exitNotFound || se.Code == exitNotExecutable) {
+		code = se.Code
+	}
+	c.mu.Lock()
+	c.st.Starting, c.st.Error, c.st.ExitCode = false, err.Error(), code
+	rec := c.rec
+	c.restarting = false
+	waiters := c.takeWaiters(false)
+	answer := c.answer()
+	c.mu.Unlock()
+	if rec.HostConfig.AutoRemove {
+		if rmErr := s.removeLocked(ctx, c, true); rmErr != nil {
+			s.log.ErrorContext(ctx, "cannot remove a container that did not start", "container", c.id, "err", rmErr)
+		}
+	} else {
+		if saveErr := s.saveRun(c); saveErr != nil {
+			s.log.WarnContext(ctx, "cannot save a container's state", "container", c.id, "err", saveErr)
+		}
+		s.settle(c)
+	}
+	notify(waiters, answer)
+}
+
+// launchPlan is what the runtime is asked for, and what to close after.
+type launchPlan struct {
+	launch *runtime.Launch
+	files  []*os.File
+}
+
+func (p *launchPlan) close() {
+	for _, f := range p.files {
+		_ = f.Close()
+	}
+}
+
+// plan works the launch out, but for the network.
+func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (_ *launchPlan, err error) {
+	p := &launchPlan{}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	rootfs, err := s.rootfs(ctx, c, rec)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.specInput(rec)
+	if err != nil {
+		return nil, err
+	}
+	if in.Mounts, err = s.specMounts(ctx, rec, p); err != nil {
+		return nil, err
+	}
+	oci, warnings, err := spec.Build(in)
+	if err != nil {
+		// The configuration passed at create: it is this host's state that is at
+		// fault now.
+		return nil, errs.With(errs.Internal, err)
+	}
+	for _, w := range warnings {
+		s.log.WarnContext(ctx, "container specification", "container", c.id, "warning", w)
+	}
+	p.launch = &runtime.Launch{
+		ID: c.id, Spec: oci, Rootfs: rootfs, IO: rec.runtimeIO(), Log: rec.Log,
+		Init: spec.UseInit(rec.HostConfig, s.o.Spec.Init),
+		User: spec.User(rec.Config, rec.HostConfig),
+	}
+	return p, nil
+}
+
+// specInput is all of the specification's input but its mounts.
+func (s *Service) specInput(rec *Record) (spec.Input, error) {
+	d := s.o.Spec
+	in := spec.Input{
+		ID: rec.ID, Name: rec.Name, Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
+		Config: rec.Config, HostConfig: rec.HostConfig, Path: rec.Path, Args: rec.Args,
+		CgroupPath: spec.CgroupPath(rec.HostConfig, d.CgroupParent, rec.ID),
+		Host:       d.Host, DefaultUlimits: d.Ulimits, DefaultShmSize: d.ShmSize,
+		SeccompProfile: d.SeccompProfile, NoNewPrivileges: d.NoNewPrivileges,
+	}
+	if m := rec.HostConfig.PidMode; m.IsContainer() {
+		pid, err := s.joined(m.Container(), "PID", rec.ID)
+		if err != nil {
+			return in, err
+		}
+		in.JoinPID = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
+	if m := rec.HostConfig.IpcMode; m.IsContainer() {
+		pid, err := s.joined(m.Container(), "IPC", rec.ID)
+		if err != nil {
+			return in, err
+		}
+		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
+		// The other's /dev/shm is reached through its own mount namespace, so
+		// that it needs no place in the host's.
+		in.ShmPath = fmt.Sprintf("/proc/%d/root/dev/shm", pid)
+	}
+	if m := rec.HostConfig.NetworkMode; m.IsContainer() {
+		if other, err := s.index.get(m.ConnectedContainer()); err == nil {
+			o := other.record()
+			in.Hostname, in.Domainname = o.Config.Hostname, o.Config.Domainname
+		}
+	}
+	return in, nil
+}
+
+// joined returns the process whose namespace a container wants to share.
+func (s *Service) joined(ref, kind, self string) (pid int, err error) {
+	other, err := s.index.get(ref)
+	if err != nil {
+		return 0, errs.Newf(errs.Internal, "joining %s namespace of container: %w", kind, err)
+	}
+	if other.id == self {
+		return 0, errs.Newf(errs.Internal, "cannot join own %s namespace", kind)
+	}
+	other.mu.Lock()
+	st, rec := other.st, other.rec
+	other.mu.Unlock()
+	switch {
+	case st.Phase == Restarting:
+		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of container: Container %s is restarting, wait until the container is running", kind, ref)
+	case !st.Phase.live():
+		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of a non running container: container %s is %s", kind, rec.Name, st.Phase)
+	case kind == "IPC" && !rec.HostConfig.IpcMode.IsShareable() && !rec.HostConfig.IpcMode.IsContainer() && !rec.HostConfig.IpcMode.IsHost():
+		return 0, errs.Newf(errs.Invalid, "container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
+	}
+	return st.PID, nil
+}
+
+// rootfs says what the container's root is made of.
+func (s *Service) rootfs(ctx context.Context, c *ctr, rec *Record) (*runtime.Rootfs, error) {
+	dir := s.dataDir(rec.ID)
+	r := &runtime.Rootfs{Upper: dir + "/" + upperName, Work: dir + "/" + workName, Volatile: rec.HostConfig.AutoRemove}
+	img, err := s.imageOf(ctx, c, rec)
+	if err != nil {
+		return nil, err
+	}
+	if img != nil {
+		if r.Lower, err = s.o.Images.Lowers(ctx, img); err != nil {
+			return nil, fmt.Errorf("find the layers of image %s: %w", rec.ImageID, err)
+		}
+	}
+	if len(r.Lower) == 0 { // made from scratch: nothing to lie over
+		return &runtime.Rootfs{Bind: r.Upper}, nil
+	}
+	return r, nil
+}
+
+// imageOf returns the container's image, nil if it has none.
+func (s *Service) imageOf(ctx context.Context, c *ctr, rec *Record) (*Image, error) {
+	if rec.ImageID == "" {
+		return nil, nil
+	}
+	c.mu.Lock()
+	img := c.image
+	c.mu.Unlock()
+	if img != nil {
+		return img, nil
+	}
+	img, err := s.o.Images.Resolve(ctx, rec.ImageID, &rec.Platform)
+	if err != nil {
+		return nil, fmt.Errorf("find the image of container %s: %w", rec.Name, err)
+	}
+	c.mu.Lock()
+	c.image = img
+	c.mu.Unlock()
+	return img, nil
+}
+
+// stopSignal is what asks a container to end.
+func stopSignal(c *container.Config) string {
+	if c.StopSignal != "" {
+		return c.StopSignal
+	}
+	return "SIGTERM"
+}
