@@ -40,23 +40,46 @@ type oldHostConfig struct {
 	KernelMemoryTCP int64 `json:",omitempty"`
 }
 
-// oldNetworkSettings repeats the default bridge's endpoint at the top.
+// oldNetworkSettings has what was always empty, too.
 type oldNetworkSettings struct {
-	container.NetworkSettings
+	networkSettings
 	Bridge                 string
 	HairpinMode            bool
 	LinkLocalIPv6Address   string
 	LinkLocalIPv6PrefixLen int
 	SecondaryIPAddresses   []string
 	SecondaryIPv6Addresses []string
-	EndpointID             string
-	Gateway                netip.Addr
-	GlobalIPv6Address      netip.Addr
-	GlobalIPv6PrefixLen    int
-	IPAddress              netip.Addr
-	IPPrefixLen            int
-	IPv6Gateway            netip.Addr
-	MacAddress             network.HardwareAddr
+}
+
+// networkSettings repeats the default bridge's endpoint at the top. Docker
+// dropped that in 1.52; here it stays, since docker-py and others talk to the
+// newest version there is and look for the address only there.
+type networkSettings struct {
+	container.NetworkSettings
+	EndpointID          string
+	Gateway             netip.Addr
+	GlobalIPv6Address   netip.Addr
+	GlobalIPv6PrefixLen int
+	IPAddress           netip.Addr
+	IPPrefixLen         int
+	IPv6Gateway         netip.Addr
+	MacAddress          network.HardwareAddr
+}
+
+func withBridge(in container.NetworkSettings) networkSettings {
+	ns := networkSettings{NetworkSettings: in}
+	if ep := ns.Networks[network.NetworkBridge]; ep != nil {
+		ns.EndpointID, ns.MacAddress = ep.EndpointID, ep.MacAddress
+		ns.IPAddress, ns.IPPrefixLen, ns.Gateway = ep.IPAddress, ep.IPPrefixLen, ep.Gateway
+		ns.GlobalIPv6Address, ns.GlobalIPv6PrefixLen, ns.IPv6Gateway = ep.GlobalIPv6Address, ep.GlobalIPv6PrefixLen, ep.IPv6Gateway
+	}
+	return ns
+}
+
+// newInspect is a container's description since 1.52.
+type newInspect struct {
+	container.InspectResponse
+	NetworkSettings *networkSettings
 }
 
 // inspectFor describes the container as version v does. It does not change
@@ -71,8 +94,9 @@ func inspectFor(v apiVersion, c container.InspectResponse) any {
 	if v.before(48) {
 		c.ImageManifestDescriptor = nil
 	}
+	ns := withBridge(*c.NetworkSettings)
 	if !v.before(52) {
-		return &c
+		return &newInspect{c, &ns}
 	}
 	if c.GraphDriver == nil && c.Storage != nil && c.Storage.RootFS != nil && c.Storage.RootFS.Snapshot != nil {
 		c.GraphDriver = &storage.DriverData{Name: c.Storage.RootFS.Snapshot.Name}
@@ -81,19 +105,13 @@ func inspectFor(v apiVersion, c container.InspectResponse) any {
 	old := &oldInspect{
 		InspectResponse: c,
 		Config:          &oldConfig{Config: *c.Config, OnBuild: c.Config.OnBuild},
-		NetworkSettings: &oldNetworkSettings{NetworkSettings: *c.NetworkSettings},
+		NetworkSettings: &oldNetworkSettings{networkSettings: ns},
 	}
 	if c.HostConfig != nil {
 		old.HostConfig = &oldHostConfig{HostConfig: c.HostConfig}
 	}
-	ns := old.NetworkSettings
-	if ep := ns.Networks[network.NetworkBridge]; ep != nil {
-		ns.EndpointID, ns.MacAddress = ep.EndpointID, ep.MacAddress
-		ns.IPAddress, ns.IPPrefixLen, ns.Gateway = ep.IPAddress, ep.IPPrefixLen, ep.Gateway
-		ns.GlobalIPv6Address, ns.GlobalIPv6PrefixLen, ns.IPv6Gateway = ep.GlobalIPv6Address, ep.GlobalIPv6PrefixLen, ep.IPv6Gateway
-	}
 	if v.before(45) {
-		ns.Networks = withShortID(ns.Networks, ids.Short(c.ID), c.Config.Hostname)
+		old.NetworkSettings.Networks = withShortID(ns.Networks, ids.Short(c.ID), c.Config.Hostname)
 	}
 	return old
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types"
@@ -106,7 +107,37 @@ func (s *Server) takeOver(w http.ResponseWriter, r *request, proto, ctype string
 		leave()
 		return nil, nil, err
 	}
+	if !keepsReader(r.UserAgent()) {
+		awaitHead(r.Context(), nc)
+	}
 	return c, leave, nil
+}
+
+// keepsReader tells the clients that read the stream through the buffer they
+// read the response's head with: those in Go. docker-py does not, and loses
+// what arrives together with the head; dockerd was too slow to show that.
+func keepsReader(agent string) bool {
+	for _, p := range []string{"Docker-Client/", "Go-http-client/", "moby-client/", "skiff/"} {
+		if strings.HasPrefix(agent, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitHead waits until the client has taken what was sent so far.
+func awaitHead(ctx context.Context, nc net.Conn) {
+	for wait := 20 * time.Microsecond; wait < 200*time.Millisecond && ctx.Err() == nil; wait += wait / 2 {
+		n, ok := sockets.Unread(nc)
+		if !ok { // another kind of socket: hope for the best
+			time.Sleep(2 * time.Millisecond)
+			return
+		}
+		if n == 0 {
+			return
+		}
+		time.Sleep(wait)
+	}
 }
 
 // streamType is the media type of a container's or exec's stream; versions

@@ -102,7 +102,7 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 		if m.Type == apievents.ImageEventType && m.Action == apievents.ActionCreate && r.v.before(46) {
 			continue
 		}
-		b, err := json.Marshal(eventFor(r.v, &m))
+		b, err := json.Marshal(eventOf(&m))
 		if err != nil {
 			return err
 		}
@@ -129,23 +129,21 @@ func eventsType(r *request) string {
 	return types.MediaTypeJSONLines
 }
 
-// oldEvent repeats the actor at the top, as before 1.52.
-type oldEvent struct {
+// event repeats the actor at the top. Docker dropped that in 1.52; as with
+// addresses (see networkSettings) clients of the newest version rely on it.
+type event struct {
 	Status apievents.Action `json:"status,omitempty"`
 	ID     string           `json:"id,omitempty"`
 	From   string           `json:"from,omitempty"`
 	*apievents.Message
 }
 
-func eventFor(v apiVersion, m *apievents.Message) any {
-	if !v.before(52) {
-		return m
-	}
+func eventOf(m *apievents.Message) any {
 	switch m.Type { //nolint:exhaustive // only these two had the fields
 	case apievents.ContainerEventType:
-		return &oldEvent{m.Action, m.Actor.ID, m.Actor.Attributes["image"], m}
+		return &event{m.Action, m.Actor.ID, m.Actor.Attributes["image"], m}
 	case apievents.ImageEventType:
-		return &oldEvent{m.Action, m.Actor.ID, "", m}
+		return &event{m.Action, m.Actor.ID, "", m}
 	}
 	return m
 }

@@ -93,7 +93,8 @@ type legacyUsage struct {
 	BuilderSize int64               // was 0 long before it went
 }
 
-// bothUsages: 1.52 told both ways, for programs that name no version.
+// bothUsages tells both ways, as docker does for programs that take whatever
+// version is the newest; verbose is asked for only by those who know better.
 type bothUsages struct {
 	*legacyUsage
 	*system.DiskUsage
@@ -118,12 +119,12 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		}
 	}
 	verbose := !r.v.before(52) && r.flag("verbose")
-	o.Verbose = verbose || r.v.before(53) // the legacy form has the objects in it
+	o.Verbose = true // the legacy form has the objects in it
 	u, err := s.System.DiskUsage(r.Context(), o)
 	switch {
 	case err != nil:
 		return err
-	case !r.v.before(53) || verbose:
+	case verbose:
 		return ok(w, u)
 	case r.v.before(52):
 		return ok(w, legacyUsageOf(r.v, u))

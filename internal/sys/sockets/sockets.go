@@ -25,6 +25,20 @@ func HungUp(c net.Conn) bool {
 	return gone || err != nil
 }
 
+// Unread returns how much of what was sent the peer has not taken yet, in the
+// kernel's accounting: 0 is all taken. Only unix sockets tell.
+func Unread(c net.Conn) (n int, ok bool) {
+	raw, ok := rawConn(c)
+	if !ok || c.LocalAddr().Network() != "unix" {
+		return 0, false
+	}
+	var err error
+	if raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }) != nil || err != nil {
+		return 0, false
+	}
+	return n, true
+}
+
 // Peer returns who is at the other end of a unix socket.
 func Peer(c net.Conn) (*unix.Ucred, bool) {
 	raw, ok := rawConn(c)

@@ -52,3 +52,22 @@ func TestPeer(t *testing.T) {
 		t.Errorf("peer %+v %v", cred, ok)
 	}
 }
+
+func TestUnread(t *testing.T) {
+	client, server := pair(t)
+	if n, ok := sockets.Unread(server); !ok || n != 0 {
+		t.Errorf("nothing sent: %d %v", n, ok)
+	}
+	if _, err := server.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := sockets.Unread(server); n == 0 {
+		t.Error("sent and not read: 0")
+	}
+	if _, err := client.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := sockets.Unread(server); n != 0 {
+		t.Errorf("read: %d", n)
+	}
+}
