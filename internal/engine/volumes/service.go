@@ -1,0 +1,411 @@
+// Package volumes keeps directories that outlive containers.
+//
+// A volume's files are in <dir>/<name>/_data, as docker has them; its row is in
+// the database. A volume exists when its row does: a directory without one is
+// left over from a crash and removed at the next start.
+package volumes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/filter"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
+)
+
+// DriverLocal is the only driver: a directory, or a mount described by options.
+const DriverLocal = "local"
+
+// AnonymousLabel marks volumes that nobody named.
+const AnonymousLabel = "com.docker.volume.anonymous"
+
+// Record is a volume's row in the database.
+type Record struct {
+	Name    string
+	Driver  string
+	Options map[string]string
+	Labels  map[string]string
+	Created time.Time
+}
+
+// Table keeps the rows; *meta.Table[Record].
+type Table interface {
+	Put(key string, r Record) error
+	Delete(key string) error
+	All() ([]Record, error)
+}
+
+// Publisher takes the events of volumes: create, mount, unmount, destroy.
+type Publisher interface {
+	Publish(t apievents.Type, a apievents.Action, id string, attrs map[string]string)
+}
+
+// Options are what a [Service] is made of; all are required.
+type Options struct {
+	Dir    string
+	Table  Table
+	Events Publisher
+	Log    *slog.Logger
+}
+
+// Volume is a volume as a container uses it.
+type Volume struct {
+	Name, Driver string
+	Path         string // the directory that containers see
+	Anonymous    bool
+	// Mount is set where options describe a file system instead of a directory.
+	Mount *Mount
+}
+
+// Mount is a file system that a container mounts for itself, so that the
+// host's mount table stays clean.
+type Mount struct {
+	Type, Source string
+	Options      []string
+}
+
+// Service answers the volume verbs; safe for concurrent use.
+type Service struct {
+	o       Options
+	deleted sync.WaitGroup
+
+	mu    sync.Mutex // guards vols; held over the database, so that verbs on one name are in order
+	vols  map[string]*Record
+	users map[string]map[string]bool // volume → ids of containers
+}
+
+// New reads the rows and removes directories that have none.
+func New(o Options) (*Service, error) {
+	if err := os.MkdirAll(o.Dir, 0o701); err != nil { //nolint:gosec // remapped users must reach their volumes
+		return nil, err
+	}
+	rows, err := o.Table.All()
+	if err != nil {
+		return nil, fmt.Errorf("read the volumes: %w", err)
+	}
+	s := &Service{o: o, vols: map[string]*Record{}, users: map[string]map[string]bool{}}
+	for _, r := range rows {
+		s.vols[r.Name] = &r
+	}
+	return s, s.reconcile()
+}
+
+// reconcile makes the directories what the rows say.
+func (s *Service) reconcile() error {
+	ents, err := os.ReadDir(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range ents {
+		if _, ok := s.vols[e.Name()]; !ok && e.IsDir() {
+			s.discard(e.Name())
+		}
+	}
+	var bad []error
+	for name := range s.vols {
+		if err := os.MkdirAll(s.path(name), 0o755); err != nil { //nolint:gosec // its owner and mode are the user's to change
+			bad = append(bad, err)
+		}
+	}
+	return errors.Join(bad...)
+}
+
+// Close waits for removals that go on in the background.
+func (s *Service) Close() { s.deleted.Wait() }
+
+func (s *Service) path(name string) string { return filepath.Join(s.o.Dir, name, "_data") }
+
+// discard moves a directory out of the way and deletes it in the background.
+func (s *Service) discard(name string) {
+	trash := filepath.Join(s.o.Dir, ".trash-"+ids.Short(ids.New()))
+	if err := os.Rename(filepath.Join(s.o.Dir, name), trash); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.o.Log.Warn("cannot remove a volume's directory", "volume", name, "err", err)
+		}
+		return
+	}
+	s.deleted.Go(func() {
+		if err := os.RemoveAll(trash); err != nil {
+			s.o.Log.Warn("cannot remove a volume's files", "volume", name, "err", err)
+		}
+	})
+}
+
+// Create makes a volume, or returns the one of that name if it is alike.
+func (s *Service) Create(_ context.Context, r *volume.CreateRequest) (*volume.Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	labels := r.Labels
+	name := r.Name
+	if name == "" {
+		name = ids.New()
+		labels = withAnonymous(labels)
+	}
+	rec, err := s.create(name, r.Driver, r.DriverOpts, labels)
+	if err != nil {
+		return nil, err
+	}
+	return s.describe(rec), nil
+}
+
+func withAnonymous(labels map[string]string) map[string]string {
+	out := map[string]string{AnonymousLabel: ""}
+	for k, v := range labels {
+		out[k] = v
+	}
+	return out
+}
+
+func (s *Service) create(name, driver string, opts, labels map[string]string) (*Record, error) {
+	if driver == "" {
+		driver = DriverLocal
+	}
+	if driver != DriverLocal {
+		return nil, errs.Newf(errs.NotFound, "error looking up volume plugin %s: plugin %q not found", driver, driver)
+	}
+	if !ids.ValidName(name) {
+		return nil, errs.Newf(errs.Invalid, "create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path", name, name, ids.NamePattern)
+	}
+	if rec, ok := s.vols[name]; ok {
+		if len(opts) > 0 && !equal(rec.Options, opts) {
+			return nil, errs.Newf(errs.Conflict, "a volume named %s already exists with different options", name)
+		}
+		return rec, nil
+	}
+	if _, err := mountOf(name, opts); err != nil {
+		return nil, err
+	}
+	rec := &Record{Name: name, Driver: driver, Options: opts, Labels: labels, Created: time.Now()}
+	if err := os.MkdirAll(s.path(name), 0o755); err != nil { //nolint:gosec // its owner and mode are the user's to change
+		return nil, fmt.Errorf("create volume %s: %w", name, err)
+	}
+	if err := s.o.Table.Put(name, *rec); err != nil {
+		s.discard(name)
+		return nil, err
+	}
+	s.vols[name] = rec
+	s.publish(apievents.ActionCreate, rec, nil)
+	return rec, nil
+}
+
+func equal(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || v != w {
+			return false
+		}
+	}
+	return true
+}
+
+// Acquire finds or makes a volume and keeps it from removal until the container
+// gives it back; without a name it makes an anonymous one.
+func (s *Service) Acquire(_ context.Context, name, driver string, opts, labels map[string]string, containerID string) (Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name == "" {
+		name = ids.New()
+		labels = withAnonymous(labels)
+	}
+	rec, err := s.create(name, driver, opts, labels)
+	if err != nil {
+		return Volume{}, err
+	}
+	m, err := mountOf(name, rec.Options)
+	if err != nil {
+		return Volume{}, err
+	}
+	if s.users[name] == nil {
+		s.users[name] = map[string]bool{}
+	}
+	s.users[name][containerID] = true
+	_, anonymous := rec.Labels[AnonymousLabel]
+	return Volume{Name: name, Driver: rec.Driver, Path: s.path(name), Anonymous: anonymous, Mount: m}, nil
+}
+
+// Release ends a container's use of a volume; it stays.
+func (s *Service) Release(_ context.Context, name, containerID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.users[name], containerID)
+	if len(s.users[name]) == 0 {
+		delete(s.users, name)
+	}
+	return nil
+}
+
+// Inspect describes one volume.
+func (s *Service) Inspect(_ context.Context, name string) (*volume.Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.get(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.describe(rec), nil
+}
+
+func (s *Service) get(name string) (*Record, error) {
+	if rec, ok := s.vols[name]; ok {
+		return rec, nil
+	}
+	return nil, errs.Newf(errs.NotFound, "get %s: no such volume", name)
+}
+
+// List describes the volumes that the filters name, by name.
+func (s *Service) List(_ context.Context, f filter.Set) (*volume.ListResponse, error) {
+	if err := f.Check("dangling", "driver", "label", "name"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &volume.ListResponse{Volumes: []volume.Volume{}}
+	for _, rec := range s.vols {
+		ok, err := s.matches(rec, f)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out.Volumes = append(out.Volumes, *s.describe(rec))
+		}
+	}
+	slices.SortFunc(out.Volumes, func(a, b volume.Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+func (s *Service) matches(rec *Record, f filter.Set) (bool, error) {
+	if f.Has("dangling") {
+		want, err := f.Bool("dangling", false)
+		if err != nil {
+			return false, err
+		}
+		if want == (len(s.users[rec.Name]) > 0) {
+			return false, nil
+		}
+	}
+	return f.Exact("driver", rec.Driver) && f.Fuzzy("name", rec.Name) && f.Labels("label", rec.Labels), nil
+}
+
+// Remove deletes a volume that no container uses. With force, one that is not
+// there is no error.
+func (s *Service) Remove(_ context.Context, name string, force bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.get(name)
+	if err != nil {
+		if force {
+			return nil
+		}
+		return err
+	}
+	return s.remove(rec)
+}
+
+func (s *Service) remove(rec *Record) error {
+	if users := s.users[rec.Name]; len(users) > 0 {
+		list := make([]string, 0, len(users))
+		for id := range users {
+			list = append(list, id)
+		}
+		slices.Sort(list)
+		return errs.Newf(errs.Conflict, "remove %s: volume is in use - %v", rec.Name, list)
+	}
+	if err := s.o.Table.Delete(rec.Name); err != nil {
+		return err
+	}
+	delete(s.vols, rec.Name)
+	s.discard(rec.Name)
+	s.publish(apievents.ActionDestroy, rec, nil)
+	return nil
+}
+
+// Prune removes the anonymous volumes that no container uses; with the filter
+// all=true, the named ones too.
+func (s *Service) Prune(_ context.Context, f filter.Set) (volume.PruneReport, error) {
+	report := volume.PruneReport{VolumesDeleted: []string{}}
+	if err := f.Check("label", "label!", "all"); err != nil {
+		return report, err
+	}
+	all, err := f.Bool("all", false)
+	if err != nil {
+		return report, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rec := range s.vols {
+		_, anonymous := rec.Labels[AnonymousLabel]
+		if len(s.users[rec.Name]) > 0 || !anonymous && !all || !f.Labels("label", rec.Labels) ||
+			f.Has("label!") && f.Labels("label!", rec.Labels) {
+			continue
+		}
+		size := diskUsage(s.path(rec.Name))
+		if err := s.remove(rec); err != nil {
+			return report, err
+		}
+		report.VolumesDeleted = append(report.VolumesDeleted, rec.Name)
+		report.SpaceReclaimed += uint64(max(size, 0)) //nolint:gosec // not negative
+	}
+	slices.Sort(report.VolumesDeleted)
+	s.o.Events.Publish(apievents.VolumeEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
+	return report, nil
+}
+
+// DiskUsage sums up what volumes take on the disk, in bytes.
+func (s *Service) DiskUsage(ctx context.Context, verbose bool) (*volume.DiskUsage, error) {
+	s.mu.Lock()
+	vols := make([]volume.Volume, 0, len(s.vols))
+	for _, rec := range s.vols {
+		v := s.describe(rec)
+		v.UsageData = &volume.UsageData{RefCount: int64(len(s.users[rec.Name]))}
+		vols = append(vols, *v)
+	}
+	s.mu.Unlock()
+	slices.SortFunc(vols, func(a, b volume.Volume) int { return cmp.Compare(a.Name, b.Name) })
+	u := &volume.DiskUsage{TotalCount: int64(len(vols))}
+	for _, v := range vols {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		v.UsageData.Size = diskUsage(v.Mountpoint)
+		u.TotalSize += v.UsageData.Size
+		if v.UsageData.RefCount > 0 {
+			u.ActiveCount++
+		} else {
+			u.Reclaimable += v.UsageData.Size
+		}
+	}
+	if verbose {
+		u.Items = vols
+	}
+	return u, nil
+}
+
+func (s *Service) describe(rec *Record) *volume.Volume {
+	return &volume.Volume{
+		Name: rec.Name, Driver: rec.Driver, Scope: "local", Mountpoint: s.path(rec.Name),
+		CreatedAt: rec.Created.Format(time.RFC3339), Labels: rec.Labels, Options: rec.Options,
+	}
+}
+
+func (s *Service) publish(a apievents.Action, rec *Record, more map[string]string) {
+	attrs := map[string]string{"driver": rec.Driver}
+	for k, v := range more {
+		attrs[k] = v
+	}
+	s.o.Events.Publish(apievents.VolumeEventType, a, rec.Name, attrs)
+}
