@@ -224,6 +224,14 @@ func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr
 
 func (h *Host) clone(c *Child, g *cgroup.Group, join []joined, attr *syscall.ProcAttr) error {
 	goruntime.LockOSThread() // and never unlock: the thread is thrown away
+	if unix.Gettid() == os.Getpid() {
+		// The main thread never goes: use another one.
+		done := make(chan error)
+		go func() { done <- h.clone(c, g, join, attr) }()
+		err := <-done
+		goruntime.UnlockOSThread()
+		return err
+	}
 	for _, j := range join {
 		if err := unix.Setns(j.fd, j.flags); err != nil {
 			return fmt.Errorf("setns: %w", err)

@@ -1,0 +1,123 @@
+//go:build linux
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
+)
+
+// adopt takes over what an earlier shim left: containers that still run go on
+// being logged and watched, those that ended meanwhile are told of as such.
+func (s *server) adopt() error {
+	dirs, err := os.ReadDir(filepath.Join(s.dir, "c"))
+	if errors.Is(err, os.ErrNotExist) {
+		return os.Mkdir(filepath.Join(s.dir, "c"), 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if err := s.adoptContainer(d.Name()); err != nil {
+			s.log.Error("cannot adopt a container", "container", d.Name(), "err", err)
+		}
+	}
+	return nil
+}
+
+func (s *server) adoptContainer(id string) error {
+	dir := s.containerDir(id)
+	recs, err := loadRecords(dir)
+	if err != nil {
+		return err
+	}
+	if len(recs) == 0 || recs[0].ExecID != "" {
+		return s.sweep(dir)
+	}
+	group, err := s.host.Cgroups.Open(recs[0].Cgroup)
+	if err != nil {
+		return err
+	}
+	c := &container{id: id, dir: dir, group: group, own: recs[0].OwnPIDs, execs: make(map[string]*process), cleared: make(chan struct{})}
+	s.containers[id] = c
+	for _, r := range recs {
+		p := &process{rec: r, hub: newHub(s.log, r.IO), done: make(chan struct{})}
+		p.hub.used = true
+		if r.ExecID == "" {
+			c.main = p
+		} else {
+			c.execs[r.ExecID] = p
+		}
+		if r.Exit != nil {
+			p.hub.close()
+			close(p.done)
+			if r.ExecID == "" {
+				c.clear()
+			} else {
+				c.ended = append(c.ended, p)
+			}
+			continue
+		}
+		s.adoptProcess(c, p)
+	}
+	return nil
+}
+
+func (s *server) adoptProcess(c *container, p *process) {
+	fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
+	if err == nil {
+		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
+		if p.rec.ExecID == "" {
+			if f, err := os.Open("/proc/" + itoa(p.rec.PID) + "/ns/mnt"); err == nil {
+				c.mounts = f
+			}
+		}
+	}
+	// What was printed before it ended is in the fifos only if somebody still
+	// holds them; logs of the living go on.
+	e, serr := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
+	if serr != nil {
+		s.log.Error("cannot read a container's output any more", "container", c.id, "err", serr)
+		e = &ends{}
+	}
+	var out LogWriter
+	if p.rec.ExecID == "" && !p.rec.IO.Passed && s.newLog != nil {
+		w, lerr := s.newLog(p.rec.Log)
+		if lerr != nil {
+			s.log.Error("cannot write a container's log any more", "container", c.id, "err", lerr)
+		} else {
+			out = w
+		}
+	}
+	p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
+	if err != nil {
+		s.settle(c, p, runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, Code: 255, Unknown: true, At: time.Now()})
+		return
+	}
+	go s.watch(c, p)
+}
+
+// sweep removes what is left of a start that was cut short before the container
+// had a process.
+func (s *server) sweep(dir string) error {
+	path, err := os.Readlink(filepath.Join(dir, "group"))
+	if err == nil {
+		group, gerr := s.host.Cgroups.Open(path)
+		if gerr != nil {
+			return gerr
+		}
+		if err := group.Delete(); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("sweep %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+//go:build linux
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// Client speaks to the shim. Each call has a connection to itself while it
+// lasts; idle ones are kept. It is safe for concurrent use.
+type Client struct {
+	o Options
+
+	mu       sync.Mutex // guards all below
+	idle     []*net.UnixConn
+	closed   bool
+	inflight map[key]chan struct{} // started, not yet told to the caller: no exit before that
+}
+
+type key struct{ id, execID string }
+
+var _ runtime.Runtime = (*Client)(nil)
+
+const maxIdle = 4
+
+// Close closes the idle connections. The shim and its containers go on.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, conn := range c.idle {
+		_ = conn.Close()
+	}
+	c.idle = nil
+	return nil
+}
+
+func (c *Client) get(ctx context.Context) (conn *net.UnixConn, kept bool, err error) {
+	c.mu.Lock()
+	if n := len(c.idle); n > 0 {
+		conn = c.idle[n-1]
+		c.idle = c.idle[:n-1]
+	}
+	c.mu.Unlock()
+	if conn != nil {
+		return conn, true, nil
+	}
+	conn, err = c.o.connect(ctx)
+	return conn, false, err
+}
+
+func (c *Client) put(conn *net.UnixConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.idle) >= maxIdle {
+		_ = conn.Close()
+		return
+	}
+	c.idle = append(c.idle, conn)
+}
+
+// ask sends a request on a connection and returns it with the answer. What the
+// shim has certainly not seen is sent again on a new connection.
+func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixConn, *response, error) {
+	for {
+		conn, kept, err := c.get(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		err = send(conn, req, fds...)
+		if err != nil && kept && (errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)) && ctx.Err() == nil {
+			stop()
+			_ = conn.Close()
+			continue
+		}
+		var resp response
+		if err == nil {
+			var files []*os.File
+			files, err = receive(conn, &resp)
+			closeAll(files)
+		}
+		if !stop() {
+			err = ctx.Err()
+		}
+		if err != nil {
+			_ = conn.Close()
+			if ctx.Err() != nil {
+				return nil, nil, ctx.Err()
+			}
+			if errs.Is(err, errs.Invalid) {
+				return nil, nil, err
+			}
+			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, err))
+		}
+		if err := resp.err(); err != nil {
+			c.put(conn)
+			return nil, nil, err
+		}
+		return conn, &resp, nil
+	}
+}
+
+func (c *Client) call(ctx context.Context, req *request, fds ...int) (*response, error) {
+	conn, resp, err := c.ask(ctx, req, fds)
+	if err != nil {
+		return nil, err
+	}
+	c.put(conn)
+	return resp, nil
+}
+
+// Hello returns the shim's process id.
+func (c *Client) Hello(ctx context.Context) (pid int, err error) {
+	r, err := c.call(ctx, &request{Op: "hello"})
+	if err != nil {
+		return 0, err
+	}
+	if r.Version != version {
+		return 0, errs.Newf(errs.Unavailable, "the running shim (process %d) speaks version %d, this program %d", r.PID, r.Version, version)
+	}
+	return r.PID, nil
+}
+
+// Start implements runtime.Runtime.
+func (c *Client) Start(ctx context.Context, l *runtime.Launch) (runtime.Started, error) {
+	req := &request{Op: "start", ID: l.ID, Launch: l, NetNS: l.NetNS != nil}
+	var fds []int
+	if l.NetNS != nil {
+		fds = append(fds, int(l.NetNS.Fd()))
+	}
+	fds = req.pass(l.IO, l.Stdio, fds)
+	return c.begin(ctx, key{l.ID, ""}, req, fds)
+}
+
+// Exec implements runtime.Runtime.
+func (c *Client) Exec(ctx context.Context, e *runtime.Exec) (runtime.Started, error) {
+	req := &request{Op: "exec", ID: e.ContainerID, Exec: e}
+	return c.begin(ctx, key{e.ContainerID, e.ExecID}, req, req.pass(e.IO, e.Stdio, nil))
+}
+
+func (r *request) pass(io runtime.IO, stdio [3]*os.File, fds []int) []int {
+	if !io.Passed {
+		return fds
+	}
+	for i, f := range stdio {
+		if f != nil {
+			r.Stdio[i] = true
+			fds = append(fds, int(f.Fd()))
+		}
+	}
+	return fds
+}
+
+// begin starts a process; until it returns, Events holds back that one's exit.
+func (c *Client) begin(ctx context.Context, k key, req *request, fds []int) (runtime.Started, error) {
+	done := make(chan struct{})
+	c.mu.Lock()
+	if c.inflight[k] == nil {
+		c.inflight[k] = done
+	}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		if c.inflight[k] == done {
+			delete(c.inflight, k)
+		}
+		c.mu.Unlock()
+		close(done)
+	}()
+	r, err := c.call(ctx, req, fds...)
+	if err != nil {
+		return runtime.Started{}, err
+	}
+	return r.Started, nil
+}
+
+// Kill implements runtime.Runtime.
+func (c *Client) Kill(ctx context.Context, id, execID string, signal int, all bool) error {
+	_, err := c.call(ctx, &request{Op: "kill", ID: id, ExecID: execID, Signal: signal, All: all})
+	return err
+}
+
+// Resize implements runtime.Runtime.
+func (c *Client) Resize(ctx context.Context, id, execID string, height, width uint) error {
+	_, err := c.call(ctx, &request{Op: "resize", ID: id, ExecID: execID, Height: height, Width: width})
+	return err
+}
+
+// Pause implements runtime.Runtime.
+func (c *Client) Pause(ctx context.Context, id string) error {
+	_, err := c.call(ctx, &request{Op: "pause", ID: id})
+	return err
+}
+
+// Resume implements runtime.Runtime.
+func (c *Client) Resume(ctx context.Context, id string) error {
+	_, err := c.call(ctx, &request{Op: "resume", ID: id})
+	return err
+}
+
+// Update implements runtime.Runtime.
+func (c *Client) Update(ctx context.Context, id string, r *specs.LinuxResources) error {
+	_, err := c.call(ctx, &request{Op: "update", ID: id, Resources: r})
+	return err
+}
+
+// PIDs implements runtime.Runtime.
+func (c *Client) PIDs(ctx context.Context, id string) ([]int, error) {
+	r, err := c.call(ctx, &request{Op: "pids", ID: id})
+	if err != nil {
+		return nil, err
+	}
+	return r.PIDs, nil
+}
+
+// List implements runtime.Runtime.
+func (c *Client) List(ctx context.Context) ([]runtime.State, error) {
+	r, err := c.call(ctx, &request{Op: "list"})
+	if err != nil {
+		return nil, err
+	}
+	return r.States, nil
+}
+
+// Delete implements runtime.Runtime.
+func (c *Client) Delete(ctx context.Context, id string) error {
+	_, err := c.call(ctx, &request{Op: "delete", ID: id})
+	return err
+}
+
+// Attach implements runtime.Runtime. The stream outlives ctx.
+func (c *Client) Attach(ctx context.Context, id, execID string, want runtime.Attach, io runtime.IO, log runtime.Log) (runtime.Stream, error) {
+	conn, _, err := c.ask(ctx, &request{Op: "attach", ID: id, ExecID: execID, Want: want, IO: io, Log: log}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return stream{conn}, nil
+}
+
+type stream struct{ *net.UnixConn }
+
+// Read ends with io.EOF also where the shim closed while input was under way.
+func (s stream) Read(p []byte) (int, error) {
+	n, err := s.UnixConn.Read(p)
+	if errors.Is(err, unix.ECONNRESET) {
+		err = io.EOF
+	}
+	return n, err
+}

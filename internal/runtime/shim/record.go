@@ -1,0 +1,96 @@
+//go:build linux
+
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// record is what is remembered of a process, over the shim's own death.
+type record struct {
+	ID     string `json:"id"`
+	ExecID string `json:"execID,omitempty"`
+	PID    int    `json:"pid"`
+	Ticks  uint64 `json:"ticks"`
+
+	StartedAt time.Time   `json:"startedAt"`
+	IO        runtime.IO  `json:"io"`
+	Log       runtime.Log `json:"log,omitzero"`
+	Cgroup    string      `json:"cgroup,omitempty"`
+	OwnPIDs   bool        `json:"ownPIDs,omitempty"`
+
+	Exit *runtime.Exit `json:"exit,omitempty"`
+}
+
+func (r *record) path(dir string) string { return filepath.Join(dir, "p-"+r.ExecID) }
+
+// save writes the record, whole or not at all. It need not outlive the host.
+func (r *record) save(dir string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	path := r.path(dir)
+	fd, err := unix.Open(path+"~", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	n, err := unix.Write(fd, data)
+	_ = unix.Close(fd)
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC
+	}
+	if err == nil {
+		err = unix.Rename(path+"~", path)
+	}
+	if err != nil {
+		return fmt.Errorf("record process of %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// loadRecords reads a container's records; the first process's comes first.
+func loadRecords(dir string) ([]record, error) {
+	entries, err := os.ReadDir(dir) // sorted: "p-" before "p-anything"
+	if err != nil {
+		return nil, err
+	}
+	var out []record
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "p-") || strings.HasSuffix(e.Name(), "~") {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		var r record
+		if err := json.Unmarshal(data, &r); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, e.Name()), err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// state tells what is known of the container.
+func (c *container) state() runtime.State {
+	st := runtime.State{
+		ID: c.id, PID: c.main.rec.PID, StartTicks: c.main.rec.Ticks, StartedAt: c.main.rec.StartedAt, Exit: c.main.rec.Exit,
+	}
+	for id, p := range c.execs {
+		if p.rec.Exit == nil {
+			st.Execs = append(st.Execs, id)
+		}
+	}
+	return st
+}

@@ -1,0 +1,325 @@
+//go:build linux
+
+// Package shim is the parent of all containers: one small process that starts
+// them with the launcher, owns their streams, writes their logs and remembers
+// how they ended, while the daemon comes and goes.
+//
+// [Main] is the process, [Ensure] starts it or finds it, [Client] speaks to it.
+// All it must not forget is below its run directory, so that the next shim
+// adopts the containers of one that was killed:
+//
+//	shim.sock      where clients connect (the directory is 0700, peers are checked)
+//	shim.lock      held by whoever is the shim
+//	c/ID/p-EXEC    record of a process: pid, start time, streams; later how it ended
+//	c/ID/N-EXEC    fifo of stream N
+//	c/ID/root      where the container's root is mounted before it becomes "/"
+package shim
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+)
+
+// NewLog opens the log that a container's output goes to; nil with nil error
+// if none is kept.
+type NewLog func(runtime.Log) (LogWriter, error)
+
+// server is the shim.
+type server struct {
+	dir    string // run directory
+	host   *launch.Host
+	newLog NewLog
+	log    *slog.Logger
+	pool   bufferPool
+
+	mu         sync.Mutex // guards all below and the fields of containers and processes
+	containers map[string]*container
+	waiting    map[string]*hub // attached to before start
+	watchers   map[*watcher]struct{}
+
+	profilesMu sync.Mutex // guards profiles
+	profiles   map[[32]byte]*seccomp.Program
+}
+
+// container is what the shim keeps of one.
+type container struct {
+	id    string
+	dir   string
+	group *cgroup.Group
+	own   bool // has a process namespace of its own: all ends with its first process
+
+	// verbs keeps apart what must not overlap: a clone's thread visits the group,
+	// so nobody may freeze it then.
+	verbs sync.Mutex
+
+	main    *process // nil while it starts
+	execs   map[string]*process
+	ended   []*process    // execs, oldest first
+	mounts  *os.File      // its mount namespace: unmounting waits until this is closed
+	cleared chan struct{} // closed when that is done
+}
+
+// process is one that the shim started, or adopted.
+type process struct {
+	rec   record
+	hub   *hub
+	pidfd *os.File
+	child bool          // ours to reap
+	done  chan struct{} // closed when exit is recorded
+}
+
+func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
+	groups, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return &server{
+		dir: dir, newLog: newLog, log: log,
+		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},
+		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*watcher]struct{}),
+		profiles: make(map[[32]byte]*seccomp.Program),
+	}, nil
+}
+
+// serve answers clients until the listener is closed.
+func (s *server) serve(l *net.UnixListener) error {
+	for {
+		c, err := l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go s.connection(c)
+	}
+}
+
+// allowed tells whether the peer may command the shim: root and its own user.
+func allowed(c *net.UnixConn) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := rc.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if cerr != nil {
+		return cerr
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Getuid() {
+		return errs.Newf(errs.Denied, "user %d may not command the shim", cred.Uid)
+	}
+	return nil
+}
+
+func (s *server) connection(c *net.UnixConn) {
+	defer func() { _ = c.Close() }()
+	if err := allowed(c); err != nil {
+		s.log.Warn("refused a client", "err", err)
+		return
+	}
+	for {
+		var req request
+		files, err := receive(c, &req)
+		if err == nil {
+			err = req.adopt(files)
+		}
+		if err != nil {
+			closeAll(files)
+			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+				_ = send(c, failure(errs.With(errs.Invalid, err)))
+			}
+			return
+		}
+		again := s.answer(c, &req)
+		closeAll(files)
+		if !again {
+			return
+		}
+	}
+}
+
+// answer serves one request; false if the connection has become something else
+// or is broken.
+func (s *server) answer(c *net.UnixConn, req *request) bool {
+	switch req.Op {
+	case "attach":
+		s.attach(c, req)
+		return false
+	case "events":
+		s.events(c)
+		return false
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if req.Op == "start" || req.Op == "exec" {
+		defer cancelOnHangup(c, cancel)()
+	}
+	resp, err := s.handle(ctx, req)
+	if err != nil {
+		resp = failure(err)
+	}
+	return send(c, resp) == nil
+}
+
+func (s *server) handle(ctx context.Context, req *request) (*response, error) {
+	switch req.Op {
+	case "hello":
+		return &response{Version: version, PID: os.Getpid()}, nil
+	case "start":
+		started, err := s.start(ctx, req.Launch)
+		return &response{Started: started}, err
+	case "exec":
+		started, err := s.exec(ctx, req.Exec)
+		return &response{Started: started}, err
+	case "list":
+		return &response{States: s.list()}, nil
+	}
+	c, err := s.container(req.ID)
+	if err != nil {
+		if req.Op == "delete" && errs.Is(err, errs.NotFound) {
+			s.dropWaiting(req.ID)
+			return &response{}, nil
+		}
+		return nil, err
+	}
+	switch req.Op {
+	case "kill":
+		return &response{}, s.kill(c, req.ExecID, unix.Signal(req.Signal), req.All)
+	case "resize":
+		return &response{}, s.resize(c, req.ExecID, req.Height, req.Width)
+	case "pause", "resume":
+		return &response{}, s.freeze(c, req.Op == "pause")
+	case "update":
+		return &response{}, c.group.Apply(req.Resources, false)
+	case "pids":
+		pids, err := s.pids(c)
+		return &response{PIDs: pids}, err
+	case "delete":
+		return &response{}, s.delete(c)
+	}
+	return nil, errs.Newf(errs.Unsupported, "the shim does not know %q", req.Op)
+}
+
+func (s *server) container(id string) (*container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.containers[id]
+	if c == nil || c.main == nil {
+		return nil, errs.Newf(errs.NotFound, "the shim has no container %s", id)
+	}
+	return c, nil
+}
+
+// process finds one of a container.
+func (s *server) process(c *container, execID string) (*process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if execID == "" {
+		return c.main, nil
+	}
+	if p := c.execs[execID]; p != nil {
+		return p, nil
+	}
+	return nil, errs.Newf(errs.NotFound, "container %s has no process %s", c.id, execID)
+}
+
+// profile compiles a seccomp profile, once for all that have the same.
+func (s *server) profile(p *specs.LinuxSeccomp) (*seccomp.Program, error) {
+	if p == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256(text)
+	s.profilesMu.Lock()
+	defer s.profilesMu.Unlock()
+	if prog := s.profiles[key]; prog != nil {
+		return prog, nil
+	}
+	prog, err := seccomp.Compile(p, seccomp.Native())
+	if err != nil {
+		return nil, errs.With(errs.Invalid, err)
+	}
+	if len(s.profiles) >= 64 {
+		clear(s.profiles)
+	}
+	s.profiles[key] = prog
+	return prog, nil
+}
+
+// cancelOnHangup cancels when the client goes away before it is answered.
+func cancelOnHangup(c *net.UnixConn, cancel func()) (stop func()) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = rc.Read(func(fd uintptr) bool {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(p, 0)
+			if err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
+				cancel()
+				return true
+			}
+			return n > 0
+		})
+	}()
+	return func() {
+		_ = c.SetReadDeadline(unixPast)
+		<-done
+		_ = c.SetReadDeadline(never)
+	}
+}
+
+func validID(id string) error {
+	ok := len(id) > 0 && len(id) <= 128 && id[0] != '.' && id[0] != '-'
+	for _, b := range []byte(id) {
+		ok = ok && (b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '.' || b == '-')
+	}
+	if !ok {
+		return errs.Newf(errs.Invalid, "%q is no container or process id", id)
+	}
+	return nil
+}
+
+func (s *server) containerDir(id string) string { return filepath.Join(s.dir, "c", id) }
+
+// group opens a container's control group.
+func (s *server) group(spec *specs.Spec) (*cgroup.Group, error) {
+	if spec == nil || spec.Linux == nil || spec.Linux.CgroupsPath == "" {
+		return nil, errs.New(errs.Invalid, "start: the specification names no control group")
+	}
+	g, err := s.host.Cgroups.Open(spec.Linux.CgroupsPath)
+	if err != nil {
+		return nil, errs.With(errs.Invalid, fmt.Errorf("start: %w", err))
+	}
+	return g, nil
+}

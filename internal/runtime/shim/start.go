@@ -1,0 +1,208 @@
+//go:build linux
+
+package shim
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/cleanup"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
+)
+
+func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started, error) {
+	var none runtime.Started
+	if l == nil {
+		return none, errs.New(errs.Invalid, "start: nothing to launch")
+	}
+	if err := validID(l.ID); err != nil {
+		return none, err
+	}
+	group, err := s.group(l.Spec)
+	if err != nil {
+		return none, err
+	}
+	prog, err := s.profile(l.Spec.Linux.Seccomp)
+	if err != nil {
+		return none, err
+	}
+	c := &container{id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
+	c.verbs.Lock()
+	defer c.verbs.Unlock()
+	h, err := s.reserve(c, l.IO)
+	if err != nil {
+		return none, err
+	}
+	var undo cleanup.Stack
+	defer undo.Run()
+	undo.Push(func() { s.release(c); h.close() })
+
+	if err := os.MkdirAll(filepath.Join(c.dir, "root"), 0o700); err != nil {
+		return none, err
+	}
+	undo.Push(func() { _ = os.RemoveAll(c.dir) })
+	// For the next shim, should this one be killed before there is a record.
+	if err := os.Symlink(group.Path(), filepath.Join(c.dir, "group")); err != nil {
+		return none, err
+	}
+	if err := group.Create(); err != nil {
+		return none, err
+	}
+	undo.Push(func() { s.warn(c.id, group.Delete()) })
+	if err := group.Apply(l.Spec.Linux.Resources, true); err != nil {
+		return none, err
+	}
+	p := &process{
+		hub: h, child: true, done: make(chan struct{}),
+		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own},
+	}
+	clone := func(streams launch.Streams) (*launch.Child, error) {
+		return s.host.Start(l, prog, group, streams, filepath.Join(c.dir, "root"))
+	}
+	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
+		return none, err
+	}
+	undo.Release()
+	s.mu.Lock()
+	c.main = p
+	s.mu.Unlock()
+	go s.watch(c, p)
+	return runtime.Started{PID: p.rec.PID, At: p.rec.StartedAt}, nil
+}
+
+func ownsPIDs(spec *specs.Spec) bool {
+	for _, n := range spec.Linux.Namespaces {
+		if n.Type == specs.PIDNamespace && n.Path == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// reserve takes the id and the hub that clients may have attached to already.
+func (s *server) reserve(c *container, io runtime.IO) (*hub, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.containers[c.id] != nil {
+		return nil, errs.Newf(errs.Conflict, "the shim has a container %s already", c.id)
+	}
+	s.containers[c.id] = c
+	h := s.waiting[c.id]
+	delete(s.waiting, c.id)
+	if h == nil {
+		h = newHub(s.log, io)
+	}
+	h.mu.Lock()
+	h.used, h.io = true, io
+	h.mu.Unlock()
+	return h, nil
+}
+
+func (s *server) release(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.id)
+}
+
+func (s *server) warn(id string, err error) {
+	if err != nil {
+		s.log.Warn("cleaning up after a container failed", "container", id, "err", err)
+	}
+}
+
+// run makes the streams of p, clones it, records it and lets it become the
+// command. On failure nothing of it is left.
+func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*os.File, clone func(launch.Streams) (*launch.Child, error)) error {
+	var undo cleanup.Stack
+	defer undo.Run()
+	var out LogWriter
+	if p.rec.ExecID == "" && !p.rec.IO.Passed && s.newLog != nil {
+		w, err := s.newLog(p.rec.Log)
+		if err != nil {
+			return err
+		}
+		if out = w; out != nil {
+			undo.Push(func() { _ = out.Close() })
+		}
+	}
+	e, err := openStreams(c.dir, p.rec.ExecID, p.rec.IO, passed)
+	if err != nil {
+		return err
+	}
+	undo.Push(func() { e.close(); removeFifos(c.dir, p.rec.ExecID) })
+
+	child, err := clone(e.child)
+	if err != nil {
+		return err
+	}
+	p.pidfd = os.NewFile(uintptr(child.PidFD), "pidfd")
+	undo.Push(func() { s.discard(c, p, child) })
+	e.closeChild(p.rec.IO)
+	if p.rec.Ticks, err = proc.StartTicks(child.PID); err != nil {
+		return err
+	}
+	p.rec.PID, p.rec.StartedAt = child.PID, time.Now()
+	if p.rec.ExecID == "" {
+		c.mounts, c.cleared = mountNamespace(child), make(chan struct{})
+		undo.Push(func() { c.clear() })
+	}
+	// On disk first: if the shim dies from here on, the next one knows of it.
+	if err := p.rec.save(c.dir); err != nil {
+		return err
+	}
+	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)) })
+	console, err := child.Go(ctx)
+	if err != nil {
+		return err
+	}
+	undo.Release()
+	switch {
+	case console != nil && p.rec.IO.Passed:
+		p.hub.relay(console, passed)
+	case console != nil:
+		p.hub.start(&s.pool, out, console, console)
+	default:
+		p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
+	}
+	return nil
+}
+
+// discard ends a child that has not become the command, and reaps it.
+func (s *server) discard(c *container, p *process, child *launch.Child) {
+	child.Abort()
+	_ = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
+	if _, err := s.await(p); err != nil {
+		s.warn(c.id, err)
+	}
+	_ = p.pidfd.Close()
+}
+
+// mountNamespace keeps a container's mounts alive beyond its last process, so
+// that nobody waits for them to be synced and unmounted who waits for its exit.
+func mountNamespace(child *launch.Child) *os.File {
+	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(child.PidFD), unix.PIDFD_GET_MNT_NAMESPACE, 0)
+	if errno == 0 {
+		return os.NewFile(fd, "mounts")
+	}
+	f, err := os.Open("/proc/" + itoa(child.PID) + "/ns/mnt")
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// clear lets go of the container's mounts.
+func (c *container) clear() {
+	if c.mounts != nil {
+		_ = c.mounts.Close()
+	}
+	close(c.cleared)
+}

@@ -1,0 +1,119 @@
+//go:build linux
+
+package shim
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+const (
+	// How long orphans of an ended process may go on printing to its streams.
+	orphanGrace = 200 * time.Millisecond
+	// How many ended execs of a container are remembered.
+	keptExecs = 100
+)
+
+// watch waits for a process to end and records how.
+func (s *server) watch(c *container, p *process) {
+	status, err := s.await(p)
+	exit := runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, At: time.Now(), Code: proc.Code(status)}
+	if err != nil {
+		exit.Code, exit.Unknown = 255, true
+	}
+	s.settle(c, p, exit)
+}
+
+// await waits for the end, holding no thread, and returns the wait status.
+func (s *server) await(p *process) (unix.WaitStatus, error) {
+	rc, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var status unix.WaitStatus
+	var serr error
+	err = rc.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, perr := unix.Poll(poll, 0)
+		if errors.Is(perr, unix.EINTR) || perr == nil && n == 0 {
+			return false
+		}
+		if p.child {
+			status, serr = proc.Wait(int(fd))
+		} else {
+			status, serr = adoptedExit(int(fd))
+		}
+		return !errors.Is(serr, unix.EAGAIN)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return status, serr
+}
+
+// adoptedExit asks how somebody else's child has ended, which is known once its
+// parent has reaped it.
+func adoptedExit(fd int) (unix.WaitStatus, error) {
+	for range 200 {
+		status, err := proc.ExitOf(fd)
+		if !errors.Is(err, unix.EAGAIN) {
+			return status, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return 0, unix.ENODATA
+}
+
+// settle records and tells an exit: first what it printed is all read, then the
+// record is on disk, then anybody hears of it.
+func (s *server) settle(c *container, p *process, exit runtime.Exit) {
+	first := p.rec.ExecID == ""
+	if first {
+		if n, err := c.group.OOMKills(); err == nil && n > 0 {
+			exit.OOM = true
+		}
+		if !c.own {
+			// Nothing else ends those it left behind.
+			s.warn(c.id, s.signalAll(c, unix.SIGKILL))
+		}
+	}
+	p.hub.finish(orphanGrace)
+	removeFifos(c.dir, p.rec.ExecID)
+	s.mu.Lock()
+	p.rec.Exit = &exit
+	rec := p.rec
+	s.mu.Unlock()
+	if err := rec.save(c.dir); err != nil {
+		s.log.Error("an exit is not recorded", "container", c.id, "exec", p.rec.ExecID, "err", err)
+	}
+	s.mu.Lock()
+	close(p.done)
+	for w := range s.watchers {
+		w.put(exit)
+	}
+	if !first {
+		c.ended = append(c.ended, p)
+		if len(c.ended) > keptExecs {
+			old := c.ended[0]
+			c.ended = c.ended[1:]
+			delete(c.execs, old.rec.ExecID)
+			_ = os.Remove(old.rec.path(c.dir))
+		}
+	}
+	s.mu.Unlock()
+	if p.pidfd != nil {
+		_ = p.pidfd.Close()
+	}
+	if first {
+		c.clear()
+	}
+}

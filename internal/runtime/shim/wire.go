@@ -1,0 +1,217 @@
+//go:build linux
+
+package shim
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// Client and server speak over a unix stream socket: 4 bytes of length
+// (little-endian), JSON; descriptors travel with a message's first bytes. A
+// connection serves one request after the other; attach turns it into the
+// stream, events into a sequence of exits. Closing it gives up.
+
+const (
+	maxMessage = 16 << 20
+	maxFDs     = 8
+	version    = 1
+)
+
+type request struct {
+	Op     string `json:"op"`
+	ID     string `json:"id,omitempty"`
+	ExecID string `json:"execID,omitempty"`
+
+	Launch *runtime.Launch `json:"launch,omitempty"`
+	Exec   *runtime.Exec   `json:"exec,omitempty"`
+	NetNS  bool            `json:"netns,omitempty"` // the first descriptor is Launch.NetNS
+	Stdio  [3]bool         `json:"stdio,omitempty"` // the next ones are these streams
+
+	Signal    int                   `json:"signal,omitempty"`
+	All       bool                  `json:"all,omitempty"`
+	Height    uint                  `json:"height,omitempty"`
+	Width     uint                  `json:"width,omitempty"`
+	Want      runtime.Attach        `json:"want,omitzero"`
+	IO        runtime.IO            `json:"io,omitzero"`
+	Log       runtime.Log           `json:"log,omitzero"`
+	Resources *specs.LinuxResources `json:"resources,omitempty"`
+}
+
+type response struct {
+	Kind  errs.Kind `json:"kind,omitempty"`
+	Error string    `json:"error,omitempty"`
+	Code  int       `json:"code,omitempty"` // of a StartError
+
+	Version int             `json:"version,omitempty"`
+	PID     int             `json:"pid,omitempty"`
+	Started runtime.Started `json:"started,omitzero"`
+	PIDs    []int           `json:"pids,omitempty"`
+	States  []runtime.State `json:"states,omitempty"`
+	Exit    *runtime.Exit   `json:"exit,omitempty"`
+}
+
+func failure(err error) *response {
+	r := &response{Kind: errs.KindOf(err), Error: err.Error()}
+	var se *runtime.StartError
+	if errors.As(err, &se) {
+		r.Code, r.Error = se.Code, se.Text
+	}
+	return r
+}
+
+func (r *response) err() error {
+	switch {
+	case r.Error == "":
+		return nil
+	case r.Code != 0:
+		return &runtime.StartError{Code: r.Code, Text: r.Error}
+	}
+	return errs.New(r.Kind, r.Error)
+}
+
+// send writes one message.
+func send(c *net.UnixConn, v any, fds ...int) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(body) > maxMessage {
+		return errs.Newf(errs.Invalid, "request of %d bytes is too long", len(body))
+	}
+	msg := append(binary.LittleEndian.AppendUint32(make([]byte, 0, len(body)+4), uint32(len(body))), body...)
+	if len(fds) == 0 {
+		_, err = c.Write(msg)
+		return err
+	}
+	n, _, err := c.WriteMsgUnix(msg, unix.UnixRights(fds...), nil)
+	if err != nil || n == len(msg) {
+		return err
+	}
+	_, err = c.Write(msg[n:])
+	return err
+}
+
+// receive reads one message into v. Descriptors that came with it are the
+// caller's to close, also when it fails.
+func receive(c *net.UnixConn, v any) ([]*os.File, error) {
+	r := &rightsReader{conn: c}
+	err := readMessage(r, v)
+	return r.files, err
+}
+
+// readMessage decodes one message of a byte stream.
+func readMessage(r io.Reader, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	size := binary.LittleEndian.Uint32(head[:])
+	if size > maxMessage {
+		return fmt.Errorf("message of %d bytes is too long", size)
+	}
+	// The buffer grows with what really comes.
+	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
+	if err != nil {
+		return err
+	}
+	if len(body) < int(size) {
+		return io.ErrUnexpectedEOF
+	}
+	return json.Unmarshal(body, v)
+}
+
+// rightsReader reads a socket and keeps the descriptors that come along.
+type rightsReader struct {
+	conn  *net.UnixConn
+	files []*os.File
+}
+
+func (r *rightsReader) Read(p []byte) (int, error) {
+	var oob [64]byte
+	n, oobn, flags, _, err := r.conn.ReadMsgUnix(p, oob[:])
+	if oobn > 0 {
+		if perr := r.keep(oob[:oobn]); perr != nil && err == nil {
+			err = perr
+		}
+	}
+	switch {
+	case err != nil:
+		return n, err
+	case flags&unix.MSG_CTRUNC != 0 || len(r.files) > maxFDs:
+		return n, errors.New("too many descriptors")
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (r *rightsReader) keep(oob []byte) error {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return err
+	}
+	for _, m := range msgs {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			return err
+		}
+		for _, fd := range fds {
+			r.files = append(r.files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// adopt hands the descriptors that came with the request to its parts.
+func (r *request) adopt(files []*os.File) error {
+	take := func(dst **os.File) error {
+		if len(files) == 0 {
+			return errs.New(errs.Invalid, "a descriptor is missing")
+		}
+		*dst, files = files[0], files[1:]
+		return nil
+	}
+	var stdio [3]*os.File
+	if r.NetNS {
+		if r.Launch == nil {
+			return errs.New(errs.Invalid, "a network namespace without a launch")
+		}
+		if err := take(&r.Launch.NetNS); err != nil {
+			return err
+		}
+	}
+	for i, want := range r.Stdio {
+		if want {
+			if err := take(&stdio[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Launch != nil {
+		r.Launch.Stdio = stdio
+	}
+	if r.Exec != nil {
+		r.Exec.Stdio = stdio
+	}
+	return nil
+}
