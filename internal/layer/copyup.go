@@ -1,0 +1,189 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
+)
+
+// CopyUp fills dir, a volume's empty directory, with what the root file system
+// has at p: content, owners, modes, extended attributes, times. The directory
+// itself takes on owner, mode and time of p. Where p is no directory, or not
+// there, nothing is done.
+func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir string) error {
+	root, err := OpenRoot(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	from, err := mnt.OpenIn(root.fd, path.Join("/", p), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", p, err)
+	}
+	to, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		_ = unix.Close(from)
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	c := &copier{ctx: ctx, root: to, links: map[inode]string{}}
+	err = c.dir(os.NewFile(uintptr(from), p), to, "")
+	_ = unix.Close(to)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", p, err)
+	}
+	return nil
+}
+
+// copier copies a tree that nobody else writes to.
+type copier struct {
+	ctx   context.Context //nolint:containedctx // for the length of one call
+	root  int
+	links map[inode]string // where the first name of each inode went, below root
+}
+
+// dir copies what is in from, and its attributes, to the directory to, which
+// lies at prefix below the root.
+func (c *copier) dir(from *os.File, to int, prefix string) error {
+	defer func() { _ = from.Close() }()
+	if err := c.ctx.Err(); err != nil {
+		return context.Cause(c.ctx)
+	}
+	names, err := from.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := c.entry(int(from.Fd()), to, n, path.Join(prefix, n)); err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return err
+	}
+	return copyAttributes(int(from.Fd()), to, &st)
+}
+
+func (c *copier) entry(from, to int, name, at string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	if st.Nlink > 1 && kind != unix.S_IFDIR {
+		key := inode{st.Dev, st.Ino}
+		if first, ok := c.links[key]; ok {
+			return unix.Linkat(c.root, first, to, name, 0)
+		}
+		c.links[key] = at
+	}
+	switch kind {
+	case unix.S_IFDIR:
+		return c.subdir(from, to, name, at)
+	case unix.S_IFREG:
+		return c.file(from, to, name, &st)
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(from, name, buf)
+		if err == nil {
+			err = unix.Symlinkat(string(buf[:n]), to, name)
+		}
+		if err == nil {
+			err = unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err == nil {
+			err = unix.UtimesNanoAt(to, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		return err
+	case unix.S_IFSOCK:
+		return nil // nobody listens on a copy
+	}
+	if err := unix.Mknodat(to, name, st.Mode, int(st.Rdev)); err != nil { //nolint:gosec // the kernel's own number
+		return err
+	}
+	return c.node(from, to, name, &st)
+}
+
+func (c *copier) subdir(from, to int, name, at string) error {
+	if err := unix.Mkdirat(to, name, 0o700); err != nil {
+		return err
+	}
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	src, err := unix.Openat(from, name, flags, 0)
+	if err != nil {
+		return err
+	}
+	dst, err := unix.Openat(to, name, flags, 0)
+	if err != nil {
+		_ = unix.Close(src)
+		return err
+	}
+	defer func() { _ = unix.Close(dst) }()
+	return c.dir(os.NewFile(uintptr(src), name), dst, at)
+}
+
+func (c *copier) file(from, to int, name string, st *unix.Stat_t) error {
+	src, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	in := os.NewFile(uintptr(src), name)
+	defer func() { _ = in.Close() }()
+	dst, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	out := os.NewFile(uintptr(dst), name)
+	_, err = io.Copy(out, in) // copy_file_range: the kernel copies, or shares
+	if err == nil {
+		err = copyAttributes(src, dst, st)
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (c *copier) node(from, to int, name string, st *unix.Stat_t) error {
+	dst, err := unix.Openat(to, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(dst) }()
+	src, err := unix.Openat(from, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(src) }()
+	return copyAttributes(src, dst, st)
+}
+
+func copyAttributes(from, to int, st *unix.Stat_t) error {
+	if err := unix.Fchownat(to, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := unix.Chmod(selfFD(to), st.Mode&0o7777); err != nil {
+		return err
+	}
+	xs, err := fdXattrs(from)
+	if err != nil {
+		return err
+	}
+	for k, v := range xs {
+		if err := unix.Setxattr(selfFD(to), k, []byte(v), 0); err != nil && err != unix.ENOTSUP {
+			return fmt.Errorf("set %s: %w", k, err)
+		}
+	}
+	return unix.UtimesNanoAt(to, "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH)
+}
