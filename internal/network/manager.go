@@ -2,15 +2,21 @@ package network
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/skiff-containers/skiff/internal/kit/errs"
-	"github.com/skiff-containers/skiff/internal/kit/filter"
 	"github.com/skiff-containers/skiff/internal/meta"
+	"github.com/skiff-containers/skiff/internal/network/ipam"
+	"github.com/skiff-containers/skiff/internal/network/link"
 )
 
 // Publisher takes the events of networks: create, destroy, connect, disconnect.
@@ -24,10 +30,7 @@ type Record struct {
 }
 
 // Pool is a range that subnets of Size bits are cut from.
-type Pool struct {
-	Base netip.Prefix
-	Size int
-}
+type Pool = ipam.Range
 
 // Options configure a [Manager].
 type Options struct {
@@ -41,49 +44,174 @@ type Options struct {
 	Pools             []Pool       // nil: docker's
 	MTU               int          // 0 is 1500
 	PoolSize          int          // namespaces made ahead; 0 is 4, negative none
+	HostGateway       netip.Addr   // what "host-gateway" means; zero: the default bridge's
 	NoProxy           bool         // do not serve published ports over IPv6
 	NoForwardDrop     bool         // do not drop others' forwarding where we switched it on
 }
 
 // Manager owns the host's side of every network.
-type Manager struct{ o Options }
+type Manager struct {
+	o      Options
+	group  uint32 // of our interfaces: tells them from other people's
+	spaces *link.Spaces
+	rt     *link.Socket
+	watch  *link.Watch
+	fw     *firewall
+	ports  *portTable
+	ahead  *ahead
+	quit   chan struct{}
+	bg     sync.WaitGroup
 
-// NetworkInfo is what others need to know of a network before using it.
-type NetworkInfo struct {
-	ID, Name, Driver, Scope string
-	Internal                bool
-	UserDefined             bool // has names of its own: aliases work
-	UserSubnet              bool // fixed addresses may be asked for
+	mu        sync.Mutex // guards what follows; taken before a lan's
+	lans      map[string]*lan
+	sandboxes map[string]*Sandbox
+	resting   map[string]rest // by name of the host's end of a veth
 }
 
-// New makes the manager and the predefined networks.
-func New(ctx context.Context, o Options) (*Manager, error) { return &Manager{o}, nil }
-
-// Lookup finds a network by name, id or unique prefix of its id.
-func (m *Manager) Lookup(nameOrID string) (NetworkInfo, error) {
-	return NetworkInfo{}, errs.Newf(errs.NotFound, "network %s not found", nameOrID)
+// New makes the predefined networks and brings those of the database up. What a
+// daemon before left running is kept until [Manager.Reconcile].
+func New(ctx context.Context, o Options) (*Manager, error) {
+	o.fill()
+	m := &Manager{
+		o: o, group: groupOf(o.RunDir), ports: newPortTable(), quit: make(chan struct{}),
+		lans: map[string]*lan{}, sandboxes: map[string]*Sandbox{}, resting: map[string]rest{},
+	}
+	if err := m.start(ctx); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
 }
 
-// Create makes a user-defined network.
-func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network.CreateResponse, error) {
-	return network.CreateResponse{}, errs.New(errs.Unsupported, "not yet")
+func (o *Options) fill() {
+	if o.DefaultBridgeName == "" {
+		o.DefaultBridgeName = "skiff0"
+	}
+	if o.TableName == "" {
+		o.TableName = "skiff"
+	}
+	if o.Pools == nil {
+		o.Pools = ipam.DefaultRanges()
+	}
+	if o.MTU == 0 {
+		o.MTU = 1500
+	}
+	if o.PoolSize == 0 {
+		o.PoolSize = 4
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 }
 
-// List describes the networks that match, without their containers.
-func (m *Manager) List(f filter.Set) ([]network.Inspect, error) { return nil, nil }
-
-// Inspect describes one network with its live endpoints.
-func (m *Manager) Inspect(nameOrID string) (*network.Inspect, error) {
-	return nil, errs.Newf(errs.NotFound, "network %s not found", nameOrID)
+// groupOf derives the interface group of a daemon from its run directory, so
+// that two daemons on a host leave each other's interfaces alone.
+func groupOf(runDir string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte("skiff" + filepath.Clean(runDir)))
+	return h.Sum32() | 1<<16 // not one of the small numbers that people use
 }
 
-// Remove removes a user-defined network without endpoints.
-func (m *Manager) Remove(ctx context.Context, nameOrID string) error {
-	return errs.Newf(errs.NotFound, "network %s not found", nameOrID)
+func (m *Manager) start(ctx context.Context) (err error) {
+	if err := os.MkdirAll(filepath.Join(m.o.RunDir, "network"), 0o700); err != nil {
+		return err
+	}
+	if m.spaces, err = link.OpenSpaces(); err != nil {
+		return err
+	}
+	if m.rt, err = link.OpenSocket(); err != nil {
+		return err
+	}
+	if m.watch, err = link.OpenWatch(); err != nil {
+		return err
+	}
+	m.bg.Go(func() { m.watch.Run(m.linkGone, m.linksLost) })
+	onlyOurs, err := m.enableForwarding()
+	if err != nil {
+		return err
+	}
+	if m.fw, err = openFirewall(m.o.TableName, onlyOurs); err != nil {
+		return err
+	}
+	if err := m.load(ctx); err != nil {
+		return err
+	}
+	if err := m.fw.setNetworks(m.firewallNetworks()); err != nil {
+		return err
+	}
+	if m.o.PoolSize > 0 {
+		m.ahead = newAhead(m.spaces, m.o.PoolSize, m.o.Log)
+	}
+	return nil
 }
 
-// Reconcile removes what belongs to nobody, after all sandboxes were adopted.
-func (m *Manager) Reconcile(ctx context.Context) error { return nil }
+// enableForwarding makes the host forward. Where it did not before, others'
+// packets must not profit: the host shall not become a router between its
+// neighbours because it runs containers.
+func (m *Manager) enableForwarding() (onlyOurs bool, err error) {
+	const knob = "net/ipv4/ip_forward"
+	marker := filepath.Join(m.o.RunDir, "network", "forwarding-was-off")
+	now, err := os.ReadFile("/proc/sys/" + knob)
+	if err != nil {
+		return false, err
+	}
+	if now[0] == '0' {
+		if err := os.WriteFile(marker, nil, 0o600); err != nil {
+			return false, err
+		}
+		if err := link.WriteSysctl(knob, "1"); err != nil {
+			return false, fmt.Errorf("let the host forward packets: %w", err)
+		}
+	}
+	_, err = os.Stat(marker)
+	return err == nil && !m.o.NoForwardDrop, nil
+}
 
-// Close stops serving; everything stays in place for running containers.
-func (m *Manager) Close() error { return nil }
+// Close stops serving. Namespaces, interfaces and rules stay in place for
+// running containers; only names and ports over IPv6 pause until the next
+// daemon adopts them.
+func (m *Manager) Close() error {
+	select {
+	case <-m.quit:
+		return nil
+	default:
+		close(m.quit)
+	}
+	m.mu.Lock()
+	sandboxes := make([]*Sandbox, 0, len(m.sandboxes))
+	for _, s := range m.sandboxes {
+		sandboxes = append(sandboxes, s)
+	}
+	m.mu.Unlock()
+	for _, s := range sandboxes {
+		s.abandon()
+	}
+	var bad []error
+	if m.watch != nil {
+		bad = append(bad, m.watch.Close())
+	}
+	m.bg.Wait()
+	if m.ahead != nil {
+		m.ahead.close()
+	}
+	if m.rt != nil {
+		m.rt.Close()
+	}
+	if m.fw != nil {
+		bad = append(bad, m.fw.close())
+	}
+	if m.spaces != nil {
+		bad = append(bad, m.spaces.Close())
+	}
+	return errors.Join(bad...)
+}
+
+func (m *Manager) publish(a events.Action, l *lan, extra map[string]string) {
+	if m.o.Events == nil {
+		return
+	}
+	attrs := map[string]string{"name": l.rec.Name, "type": l.rec.Driver}
+	for k, v := range extra {
+		attrs[k] = v
+	}
+	m.o.Events.Publish(events.NetworkEventType, a, l.rec.ID, attrs)
+}

@@ -2,61 +2,367 @@ package network
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
+	"github.com/skiff-containers/skiff/internal/network/dns"
+	"github.com/skiff-containers/skiff/internal/network/link"
+)
+
+// Modes of a sandbox beside "": endpoints of its own.
+const (
+	ModeNone = "none"
+	ModeHost = "host"
 )
 
 // Sandbox is a live network namespace with its endpoints; safe for concurrent
 // use.
-type Sandbox struct{}
+type Sandbox struct {
+	m     *Manager
+	spec  SandboxSpec // but for Name, Endpoints
+	ns    *os.File    // nil in host mode
+	links bool        // hosts names other containers
+
+	op sync.Mutex // one verb at a time
+
+	mu        sync.Mutex // guards what follows; nothing is locked under it
+	name      string
+	endpoints []*endpoint
+	gateway   *endpoint // where the default route leads; nil: nowhere
+	ports     []*binding
+	resolver  *dns.Server
+	config    resolverConfig
+	lastHosts []byte // told to the owner; only with links
+	changed   func()
+	closed    bool
+}
+
+func newSandbox(m *Manager, spec SandboxSpec) *Sandbox {
+	return &Sandbox{m: m, spec: spec, name: spec.Name, links: slices.ContainsFunc(spec.Endpoints, func(e EndpointSpec) bool {
+		return e.Settings != nil && len(e.Settings.Links) > 0
+	})}
+}
 
 // NewSandbox makes a namespace with everything the spec asks for, or nothing.
 func (m *Manager) NewSandbox(ctx context.Context, spec SandboxSpec) (*Sandbox, error) {
-	return nil, errs.New(errs.Unsupported, "not yet")
+	s := newSandbox(m, spec)
+	if err := m.register(s); err != nil {
+		return nil, err
+	}
+	var undo cleanup.Stack
+	defer undo.Run()
+	undo.Push(func() { m.unregister(s) })
+	var err error
+	switch spec.Mode {
+	case ModeHost, ModeNone:
+		err = s.plain(ctx, &undo)
+	case "":
+		err = s.bridged(ctx, &undo)
+	default:
+		err = errs.Newf(errs.Invalid, "invalid network mode %q", spec.Mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	undo.Release()
+	for _, e := range s.endpoints {
+		m.announce(e)
+	}
+	m.refreshLinks()
+	return s, nil
 }
 
-// AdoptSandbox takes over the sandbox of a process that outlived a daemon.
-func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int) (*Sandbox, error) {
-	return nil, errs.New(errs.Unsupported, "not yet")
+func (m *Manager) register(s *Sandbox) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.sandboxes[s.spec.ID]; ok {
+		return errs.Newf(errs.Conflict, "container %s has a network sandbox already", s.spec.ID)
+	}
+	m.sandboxes[s.spec.ID] = s
+	return nil
+}
+
+func (m *Manager) unregister(s *Sandbox) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sandboxes[s.spec.ID] == s {
+		delete(m.sandboxes, s.spec.ID)
+	}
+}
+
+// plain makes a sandbox without interfaces: on the predefined network of its
+// mode it is only listed.
+func (s *Sandbox) plain(ctx context.Context, undo *cleanup.Stack) error {
+	if len(s.spec.Endpoints) > 0 {
+		return errs.Newf(errs.Invalid, "container cannot be connected to networks in mode %s", s.spec.Mode)
+	}
+	if len(s.spec.Ports) > 0 {
+		s.m.o.Log.WarnContext(ctx, "published ports are discarded", "container", s.spec.ID, "mode", s.spec.Mode)
+	}
+	l, err := s.m.find(s.spec.Mode)
+	if err != nil {
+		return err
+	}
+	e := &endpoint{lan: l, sandbox: s, settings: &network.EndpointSettings{
+		NetworkID: l.rec.ID, EndpointID: ids.New(),
+	}}
+	if err := l.join(e, e.addr.Addr()); err != nil {
+		return err
+	}
+	undo.Push(func() { l.leave(e) })
+	s.endpoints = []*endpoint{e}
+	if s.spec.Mode == ModeNone {
+		sp, err := s.m.space()
+		if err != nil {
+			return err
+		}
+		sp.Socket.Close()
+		s.ns = sp.File
+		undo.Push(func() { _ = s.ns.Close() })
+		if err := s.applySysctls(); err != nil {
+			return err
+		}
+	}
+	s.config, err = s.m.resolverConfig(s.spec)
+	return err
+}
+
+// bridged makes a sandbox with endpoints.
+func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) {
+	if s.config, err = s.m.resolverConfig(s.spec); err != nil {
+		return err
+	}
+	sp, err := s.m.space()
+	if err != nil {
+		return err
+	}
+	s.ns = sp.File
+	undo.Push(func() { _ = s.ns.Close() })
+	defer sp.Socket.Close() // after the undo steps, it would keep the namespace alive
+	for _, spec := range s.spec.Endpoints {
+		e, err := s.m.newEndpoint(s, spec)
+		if err != nil {
+			return err
+		}
+		if err := s.m.attach(ctx, e, s.ns, sp.Socket, s.ifnames()); err != nil {
+			return err
+		}
+		s.endpoints = append(s.endpoints, e)
+		undo.Push(func() {
+			s.m.rest(e.veth, e.lan, e.addr.Addr())
+			e.lan.leave(e)
+		})
+	}
+	s.gateway = chooseGateway(s.endpoints)
+	if s.gateway != nil {
+		if err := s.routeBy(sp.Socket, s.gateway); err != nil {
+			return err
+		}
+	}
+	if s.needsResolver() {
+		if err := s.startResolver(false); err != nil {
+			return err
+		}
+		undo.Push(s.resolver.Close)
+	}
+	if err := s.applySysctls(); err != nil {
+		return err
+	}
+	if s.gateway != nil {
+		s.ports, err = s.m.publishPorts(s.gateway, s.spec.Ports)
+	}
+	return err
+}
+
+func (s *Sandbox) applySysctls() error {
+	set, err := sysctls(s.spec.Sysctls)
+	if err != nil || len(set) == 0 {
+		return err
+	}
+	return s.m.spaces.In(s.ns, func() error { return writeSysctls(set) })
+}
+
+func (s *Sandbox) ifnames() []string {
+	names := []string{"lo"}
+	for _, e := range s.endpoints {
+		names = append(names, e.ifname)
+	}
+	return names
+}
+
+// chooseGateway picks the endpoint of the default route: the first of those with
+// the highest priority whose network leads out.
+func chooseGateway(es []*endpoint) (best *endpoint) {
+	for _, e := range es {
+		if e.gateway().IsValid() && (best == nil || e.settings.GwPriority > best.settings.GwPriority) {
+			best = e
+		}
+	}
+	return best
+}
+
+func (s *Sandbox) routeBy(rt *link.Socket, e *endpoint) error {
+	index, err := rt.Index(e.ifname)
+	if err != nil {
+		return err
+	}
+	return rt.SetDefaultRoute(index, e.gateway())
 }
 
 // OpenNetNS opens the network namespace of a process.
-func OpenNetNS(pid int) (*os.File, error) { return nil, errs.New(errs.Unsupported, "not yet") }
+func OpenNetNS(pid int) (*os.File, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace of process %d: %w", pid, err)
+	}
+	return f, nil
+}
 
 // NetNS is the namespace, nil in host mode. It stays the sandbox's: whoever
 // keeps it past Close must duplicate it.
-func (s *Sandbox) NetNS() *os.File { return nil }
+func (s *Sandbox) NetNS() *os.File { return s.ns }
 
-// State is what [Manager.AdoptSandbox] needs.
-func (s *Sandbox) State() SandboxState { return SandboxState{} }
+// Name is the container's name.
+func (s *Sandbox) Name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.name
+}
+
+// attached is a copy of the list of endpoints.
+func (s *Sandbox) attached() []*endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.endpoints)
+}
 
 // Endpoints are the operational settings by network name.
-func (s *Sandbox) Endpoints() map[string]*network.EndpointSettings { return nil }
+func (s *Sandbox) Endpoints() map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	for _, e := range s.attached() {
+		e.lan.mu.Lock() // a rename changes the names
+		out[e.lan.rec.Name] = e.settings.Copy()
+		e.lan.mu.Unlock()
+	}
+	return out
+}
 
 // Ports are the published ports.
-func (s *Sandbox) Ports() network.PortMap { return nil }
-
-// ResolvConf is the content for /etc/resolv.conf.
-func (s *Sandbox) ResolvConf() []byte { return nil }
-
-// Hosts is the content for /etc/hosts.
-func (s *Sandbox) Hosts() []byte { return nil }
+func (s *Sandbox) Ports() network.PortMap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return portMap(s.ports)
+}
 
 // OnFilesChanged sets what is called, from any goroutine, after ResolvConf or
 // Hosts began to return something else.
-func (s *Sandbox) OnFilesChanged(f func()) {}
+func (s *Sandbox) OnFilesChanged(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = f
+}
 
-// Connect adds an endpoint.
-func (s *Sandbox) Connect(ctx context.Context, e EndpointSpec) error { return nil }
-
-// Disconnect removes the endpoint on the network.
-func (s *Sandbox) Disconnect(ctx context.Context, networkID string) error { return nil }
+func (s *Sandbox) filesChanged() {
+	s.mu.Lock()
+	f := s.changed
+	s.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
 
 // SetName follows a rename of the container.
-func (s *Sandbox) SetName(name string) {}
+func (s *Sandbox) SetName(name string) {
+	s.op.Lock()
+	defer s.op.Unlock()
+	s.mu.Lock()
+	s.name = name
+	s.mu.Unlock()
+	for _, e := range s.attached() {
+		if !e.lan.named() {
+			continue
+		}
+		names := s.dnsNames(e.settings.Aliases)
+		e.lan.mu.Lock()
+		e.settings.DNSNames = names
+		e.lan.mu.Unlock()
+		e.lan.setNames(e, names)
+	}
+	s.m.refreshLinks()
+}
 
 // Close gives everything back. The namespace dies with its last user.
-func (s *Sandbox) Close(ctx context.Context) error { return nil }
+func (s *Sandbox) Close(ctx context.Context) error {
+	s.op.Lock()
+	defer s.op.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed, s.changed = true, nil
+	endpoints, ports, resolver := slices.Clone(s.endpoints), s.ports, s.resolver
+	s.endpoints, s.ports, s.resolver, s.gateway = nil, nil, nil, nil
+	s.mu.Unlock()
+
+	var bad []error
+	if len(ports) > 0 {
+		bad = append(bad, s.m.withdrawPorts(ports))
+	}
+	if resolver != nil {
+		resolver.Close()
+	}
+	for _, e := range endpoints {
+		s.m.detach(e)
+	}
+	if s.ns != nil {
+		bad = append(bad, s.ns.Close())
+	}
+	s.m.unregister(s)
+	s.m.refreshLinks()
+	return errors.Join(bad...)
+}
+
+// abandon drops what only this process has: a later daemon adopts the rest.
+func (s *Sandbox) abandon() {
+	s.op.Lock()
+	defer s.op.Unlock()
+	s.mu.Lock()
+	closed, ports, resolver := s.closed, s.ports, s.resolver
+	s.closed = true
+	s.mu.Unlock()
+	if closed {
+		return
+	}
+	for _, b := range ports {
+		b.closeSockets()
+	}
+	if resolver != nil {
+		resolver.Close()
+	}
+	if s.ns != nil {
+		_ = s.ns.Close()
+	}
+}
+
+// byName finds sandboxes for links, by name or id.
+func (m *Manager) byName(ref string) *Sandbox {
+	m.mu.Lock()
+	all := slices.Collect(maps.Values(m.sandboxes))
+	m.mu.Unlock()
+	for _, s := range all {
+		if s.spec.ID == ref || s.Name() == ref {
+			return s
+		}
+	}
+	return nil
+}

@@ -172,3 +172,23 @@ func toPrefix(n *net.IPNet) netip.Prefix {
 	ones, _ := n.Mask.Size()
 	return netip.PrefixFrom(a.Unmap(), ones)
 }
+
+// Exists reports whether the host has an interface of the name.
+func Exists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	return !errors.As(err, &missing)
+}
+
+// CallsFirewall reports whether bridges hand frames to the firewall as if they
+// were routed (br_netfilter): somebody may switch that on at any time.
+func CallsFirewall() bool {
+	fd, err := unix.Open("/proc/sys/net/bridge/bridge-nf-call-iptables", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var b [1]byte
+	n, err := unix.Read(fd, b[:])
+	return err == nil && n == 1 && b[0] != '0'
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,12 @@ type Veth struct {
 	Peer   string // name in the namespace
 	MAC    net.HardwareAddr
 	MTU    int
+
+	// Hairpin lets frames leave by the port that they came by: where bridges call
+	// the firewall, a container reaches its own published port that way.
+	Hairpin bool
+	// Isolated keeps the port from exchanging frames with other such ports.
+	Isolated bool
 }
 
 func ifinfo(index int, flags uint32) []byte {
@@ -36,11 +43,13 @@ func setUp(index int) *message {
 const (
 	vethInfoPeer    = 1 // VETH_INFO_PEER of linux/veth.h
 	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
+	operUp          = 6 // IF_OPER_UP
+	brportMode      = 4 // IFLA_BRPORT_MODE: hairpin
+	brportIsolated  = 33
 )
 
-// AddVeth makes the pair with its peer born in ns, both ends up and the host's
-// end on its bridge. (A peer that is moved and renamed instead waits 20 ms for
-// the kernel.)
+// AddVeth makes the pair with its peer born in ns and the host's end up on its
+// bridge. (A peer that is moved and renamed instead waits 20 ms for the kernel.)
 func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 	m := newMessage(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0, 0))
 	m.str(unix.IFLA_IFNAME, v.Host)
@@ -50,7 +59,7 @@ func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 	m.nest(unix.IFLA_LINKINFO, nil, func() {
 		m.str(unix.IFLA_INFO_KIND, "veth")
 		m.nest(unix.IFLA_INFO_DATA, nil, func() {
-			m.nest(vethInfoPeer, ifinfo(0, unix.IFF_UP), func() {
+			m.nest(vethInfoPeer, ifinfo(0, 0), func() {
 				m.str(unix.IFLA_IFNAME, v.Peer)
 				m.u32(unix.IFLA_MTU, uint32(v.MTU))
 				m.attr(unix.IFLA_ADDRESS, v.MAC)
@@ -58,19 +67,9 @@ func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 			})
 		})
 	})
-	// The host's end speaks no IPv6: a port of a bridge needs no address.
-	up := newMessage(unix.RTM_NEWLINK, 0, ifinfo(0, unix.IFF_UP))
-	up.str(unix.IFLA_IFNAME, v.Host)
-	up.nest(unix.IFLA_AF_SPEC, nil, func() {
-		up.nest(unix.AF_INET6, nil, func() {
-			up.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenModeNone})
-		})
-	})
-	err := s.do(nil, m, up)
+	err := s.do(nil, m, v.up(true))
 	if errors.Is(err, unix.EAFNOSUPPORT) { // a host without IPv6
-		plain := newMessage(unix.RTM_NEWLINK, 0, ifinfo(0, unix.IFF_UP))
-		plain.str(unix.IFLA_IFNAME, v.Host)
-		err = s.do(nil, plain)
+		err = s.do(nil, v.up(false))
 	}
 	if err != nil {
 		return fmt.Errorf("make interface %s: %w", v.Host, err)
@@ -78,33 +77,83 @@ func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 	return nil
 }
 
+// up brings the host's end up. It speaks no IPv6: a port of a bridge needs no
+// address.
+func (v Veth) up(noIPv6 bool) *message {
+	m := newMessage(unix.RTM_NEWLINK, 0, ifinfo(0, unix.IFF_UP))
+	m.str(unix.IFLA_IFNAME, v.Host)
+	if v.Hairpin || v.Isolated {
+		m.nest(unix.IFLA_LINKINFO, nil, func() {
+			m.str(unix.IFLA_INFO_SLAVE_KIND, "bridge")
+			m.nest(unix.IFLA_INFO_SLAVE_DATA, nil, func() {
+				m.attr(brportMode, flag(v.Hairpin))
+				m.attr(brportIsolated, flag(v.Isolated))
+			})
+		})
+	}
+	if noIPv6 {
+		m.nest(unix.IFLA_AF_SPEC, nil, func() {
+			m.nest(unix.AF_INET6, nil, func() {
+				m.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenModeNone})
+			})
+		})
+	}
+	return m
+}
+
+func flag(on bool) []byte {
+	if on {
+		return []byte{1}
+	}
+	return []byte{0}
+}
+
 // Index finds an interface by name; an error wrapping ENODEV if there is none.
 func (s *Socket) Index(name string) (int, error) {
+	index, _, err := s.get(name)
+	return index, err
+}
+
+func (s *Socket) get(name string) (index int, operstate byte, err error) {
 	m := newMessage(unix.RTM_GETLINK, 0, ifinfo(0, 0))
 	m.str(unix.IFLA_IFNAME, name)
-	index := 0
-	err := s.do(func(body []byte) {
+	err = s.do(func(body []byte) {
 		if len(body) >= unix.SizeofIfInfomsg {
 			index = int(binary.NativeEndian.Uint32(body[4:]))
+			if state := attribute(body[unix.SizeofIfInfomsg:], unix.IFLA_OPERSTATE); len(state) == 1 {
+				operstate = state[0]
+			}
 		}
 	}, m)
 	if err == nil && index == 0 {
 		err = unix.ENODEV
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find interface %s: %w", name, err)
+		return 0, 0, fmt.Errorf("find interface %s: %w", name, err)
 	}
-	return index, nil
+	return index, operstate, nil
 }
 
-// Configure gives an interface its address and, when gateway is valid, the
-// default route.
-func (s *Socket) Configure(index int, addr netip.Prefix, gateway netip.Addr) error {
-	msgs := []*message{addAddress(index, addr)}
-	if gateway.IsValid() {
-		msgs = append(msgs, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, gateway))
+// carrierTimeout is far longer than any kernel takes.
+const carrierTimeout = 250 * time.Millisecond
+
+// AwaitCarrier waits until the bridge forwards what comes by the interface. The
+// kernel tells the bridge of a new carrier by a deferred work; a container that
+// sends before that loses its first packet, and then waits a second for a
+// retry. Asking for the interface makes kernels from 6.8 on do that work at once;
+// with others it takes some milliseconds.
+func (s *Socket) AwaitCarrier(name string) error {
+	for deadline := time.Now().Add(carrierTimeout); ; time.Sleep(300 * time.Microsecond) {
+		_, state, err := s.get(name)
+		if err != nil || state == operUp || time.Now().After(deadline) {
+			return err // without a carrier in time: it still may come
+		}
 	}
-	if err := s.do(nil, msgs...); err != nil {
+}
+
+// Configure brings an interface up with its address.
+func (s *Socket) Configure(index int, addr netip.Prefix) error {
+	if err := s.do(nil, setUp(index), addAddress(index, addr)); err != nil {
 		return fmt.Errorf("configure interface %d with %s: %w", index, addr, err)
 	}
 	return nil
@@ -162,27 +211,6 @@ func (s *Socket) Delete(name string) error {
 	m.str(unix.IFLA_IFNAME, name)
 	if err := s.do(nil, m); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete interface %s: %w", name, err)
-	}
-	return nil
-}
-
-// iflaBrportIsolated is IFLA_BRPORT_ISOLATED of linux/if_link.h.
-const iflaBrportIsolated = 33
-
-// Isolate keeps a port of a bridge from exchanging frames with other such ports.
-func (s *Socket) Isolate(name string) error {
-	index, err := s.Index(name)
-	if err != nil {
-		return err
-	}
-	fixed := ifinfo(index, 0)
-	fixed[0] = unix.AF_BRIDGE
-	m := newMessage(unix.RTM_SETLINK, 0, fixed)
-	m.nest(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil, func() {
-		m.attr(iflaBrportIsolated, []byte{1})
-	})
-	if err := s.do(nil, m); err != nil {
-		return fmt.Errorf("isolate interface %s: %w", name, err)
 	}
 	return nil
 }

@@ -1,0 +1,145 @@
+package network
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/skiff-containers/skiff/internal/network/apply"
+	"github.com/skiff-containers/skiff/internal/network/rules"
+)
+
+// firewall is the host's table: what it should hold, and the way to the kernel.
+type firewall struct {
+	kernel *apply.Firewall
+
+	// mu guards what follows, and orders changes of the kernel: it is held for
+	// the tens of microseconds that a transaction takes.
+	mu    sync.Mutex
+	host  rules.Host // but for ports
+	ports map[portAt]rules.Port
+	// stale are ports that a daemon before published and no adopted sandbox
+	// claimed yet; they are in ports too.
+	stale map[portAt]bool
+}
+
+// portAt is what a published port is known by.
+type portAt struct {
+	host  netip.AddrPort
+	proto string
+}
+
+func at(p rules.Port) portAt { return portAt{p.Host, p.Proto} }
+
+// openFirewall reads the ports that the table of a daemon before still publishes.
+func openFirewall(table string, onlyOurs bool) (*firewall, error) {
+	kernel, err := apply.Open()
+	if err != nil {
+		return nil, err
+	}
+	f := &firewall{
+		kernel: kernel, host: rules.Host{Table: table, OnlyOurs: onlyOurs},
+		ports: map[portAt]rules.Port{}, stale: map[portAt]bool{},
+	}
+	old, err := kernel.Ports(table)
+	if err != nil {
+		_ = kernel.Close()
+		return nil, err
+	}
+	for _, p := range old {
+		f.ports[at(p)], f.stale[at(p)] = p, true
+	}
+	return f, nil
+}
+
+func (f *firewall) close() error { return f.kernel.Close() }
+
+// setNetworks puts the whole table in place, in one transaction.
+func (f *firewall) setNetworks(ns []rules.Network) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.host.Networks = ns
+	return f.replace()
+}
+
+// refresh puts the whole table in place as it should be.
+func (f *firewall) refresh() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.replace()
+}
+
+func (f *firewall) replace() error {
+	h := f.host
+	h.Ports = slices.Collect(maps.Values(f.ports))
+	return f.kernel.Replace(h.Build())
+}
+
+// publish adds the ports, all or none.
+func (f *firewall) publish(ps []rules.Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	add, replaced := map[string][]rules.Element{}, map[string][]rules.Element{}
+	for _, p := range ps {
+		set, e := p.Element()
+		old, ok := f.ports[at(p)]
+		if ok && old == p {
+			continue // in place already: adopted
+		}
+		if ok {
+			_, was := old.Element()
+			replaced[set] = append(replaced[set], was)
+		}
+		add[set] = append(add[set], e)
+	}
+	if len(replaced) > 0 {
+		if err := f.kernel.DeleteElements(f.host.Table, replaced); err != nil {
+			return err
+		}
+	}
+	if len(add) > 0 {
+		if err := f.kernel.AddElements(f.host.Table, add); err != nil {
+			return err
+		}
+	}
+	for _, p := range ps {
+		f.ports[at(p)] = p
+		delete(f.stale, at(p))
+	}
+	return nil
+}
+
+// withdraw removes the ports. They are forgotten whether or not the kernel still
+// had them: the next whole table is without them in any case.
+func (f *firewall) withdraw(ps []rules.Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gone := map[string][]rules.Element{}
+	for _, p := range ps {
+		if f.ports[at(p)] != p {
+			continue
+		}
+		set, e := p.Element()
+		gone[set] = append(gone[set], e)
+		delete(f.ports, at(p))
+		delete(f.stale, at(p))
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := f.kernel.DeleteElements(f.host.Table, gone); err != nil {
+		return f.replace()
+	}
+	return nil
+}
+
+// dropStale forgets the ports that nobody claimed.
+func (f *firewall) dropStale() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p := range f.stale {
+		delete(f.ports, p)
+	}
+	clear(f.stale)
+}

@@ -1,0 +1,56 @@
+package network
+
+import (
+	"context"
+	"errors"
+
+	"github.com/skiff-containers/skiff/internal/network/link"
+)
+
+// Reconcile removes what belongs to nobody, after all sandboxes were adopted:
+// ports, interfaces and bridges of a daemon before. Addresses need none of it:
+// those that were not adopted were never taken.
+func (m *Manager) Reconcile(ctx context.Context) error {
+	m.fw.dropStale()
+	err := m.fw.setNetworks(m.firewallNetworks())
+	veths, bridges, listErr := link.Owned(m.group)
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	keep := m.owned()
+	strays := []string{}
+	for _, v := range veths {
+		if !keep[v] {
+			strays = append(strays, v)
+		}
+	}
+	if len(strays) > 0 {
+		m.o.Log.InfoContext(ctx, "removing interfaces of nobody", "count", len(strays))
+		m.deleteLinks(strays)
+	}
+	for _, b := range bridges {
+		if !keep[b] {
+			err = errors.Join(err, link.DeleteBridge(b, m.group))
+		}
+	}
+	return err
+}
+
+// owned are the names of interfaces that somebody has.
+func (m *Manager) owned() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keep := map[string]bool{}
+	for veth := range m.resting {
+		keep[veth] = true
+	}
+	for _, l := range m.lans {
+		keep[l.opts.bridge] = true
+		l.mu.Lock()
+		for _, e := range l.endpoints {
+			keep[e.veth] = true
+		}
+		l.mu.Unlock()
+	}
+	return keep
+}
