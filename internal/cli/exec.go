@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	moby "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
+	"github.com/skiff-containers/skiff/internal/cli/opts"
+	"github.com/skiff-containers/skiff/internal/cli/stream"
+)
+
+type execOptions struct {
+	detach, interactive, tty, privileged bool
+	user, workdir, keys                  string
+	env, envFiles                        opts.List
+}
+
+func newExec(a *app) *cobra.Command {
+	o := execOptions{env: opts.Checked(opts.CheckEnv)}
+	cmd := &cobra.Command{
+		Use:         "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+		Short:       "Execute a command in a running container",
+		Args:        minArgs(2),
+		Annotations: map[string]string{namesKey: "container exec, exec"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.exec(cmd.Context(), args[0], args[1:], &o)
+		},
+		ValidArgsFunction: a.firstThenFiles(a.completeContainers("running")),
+	}
+	fs := cmd.Flags()
+	fs.SetInterspersed(false)
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Run in the background")
+	fs.StringVar(&o.keys, "detach-keys", "", "Keys that detach from the container")
+	fs.VarP(&o.env, "env", "e", "Set an environment variable")
+	fs.Var(&o.envFiles, "env-file", "Read environment variables from a file")
+	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")
+	fs.BoolVar(&o.privileged, "privileged", false, "Give the command all privileges")
+	fs.BoolVarP(&o.tty, "tty", "t", false, "Allocate a pseudo-TTY")
+	fs.StringVarP(&o.user, "user", "u", "", "User, and group, to run as (name|uid[:group|gid])")
+	fs.StringVarP(&o.workdir, "workdir", "w", "", "Working directory in the container")
+	return cmd
+}
+
+func (a *app) exec(ctx context.Context, name string, command []string, o *execOptions) error {
+	req, err := a.execRequest(command, o)
+	if err != nil {
+		return err
+	}
+	cl, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	if !o.detach {
+		if err := a.checkTTY(req.AttachStdin, req.TTY); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ex, err := cl.ExecCreate(ctx, name, req)
+	if err != nil {
+		return err
+	}
+	if ex.ID == "" {
+		return errors.New("exec ID empty")
+	}
+	if o.detach {
+		_, err := cl.ExecStart(ctx, ex.ID, moby.ExecStartOptions{Detach: true, TTY: o.tty, ConsoleSize: req.ConsoleSize})
+		return err
+	}
+	conn, err := cl.ExecAttach(ctx, ex.ID, moby.ExecAttachOptions{TTY: o.tty, ConsoleSize: req.ConsoleSize})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if o.tty {
+		stream.FollowSize(ctx, a.out, func(ctx context.Context, s moby.ConsoleSize) error {
+			_, err := cl.ExecResize(ctx, ex.ID, moby.ExecResizeOptions{Height: s.Height, Width: s.Width})
+			return err
+		})
+	}
+	s := a.session(attachment{stdin: req.AttachStdin, stdout: true, stderr: true, tty: o.tty}, req.DetachKeys, &conn.HijackedResponse)
+	if err := s.Run(ctx); err != nil {
+		if errors.Is(err, stream.ErrDetached) {
+			return nil
+		}
+		return err
+	}
+	return execStatus(ctx, cl, ex.ID)
+}
+
+func (a *app) execRequest(command []string, o *execOptions) (moby.ExecCreateOptions, error) {
+	var env []string
+	for _, f := range o.envFiles.Values {
+		e, err := opts.EnvFile(f, os.LookupEnv)
+		if err != nil {
+			return moby.ExecCreateOptions{}, err
+		}
+		env = append(env, e...)
+	}
+	keys, err := a.detachKeys(o.keys)
+	if err != nil {
+		return moby.ExecCreateOptions{}, err
+	}
+	req := moby.ExecCreateOptions{
+		User: o.user, Privileged: o.privileged, TTY: o.tty, WorkingDir: o.workdir,
+		Cmd: command, Env: append(env, o.env.Values...), DetachKeys: keys,
+	}
+	if !o.detach {
+		req.AttachStdout, req.AttachStderr, req.AttachStdin = true, true, o.interactive
+	}
+	if o.tty {
+		req.ConsoleSize = stream.Size(a.out)
+	}
+	return req, nil
+}
+
+func execStatus(ctx context.Context, cl *client.Client, id string) error {
+	r, err := cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
+	if err != nil {
+		if client.IsConnectionFailed(err) {
+			return fmt.Errorf("the daemon went away: %w", err)
+		}
+		return err
+	}
+	if r.ExitCode != 0 {
+		return &statusError{code: r.ExitCode}
+	}
+	return nil
+}

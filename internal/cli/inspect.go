@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	moby "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
+	"github.com/skiff-containers/skiff/internal/cli/format"
+)
+
+// getter fetches one object by name.
+type getter func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error)
+
+func newInspect(a *app) *cobra.Command {
+	var layout, kind string
+	var size bool
+	cmd := &cobra.Command{
+		Use:   "inspect [OPTIONS] NAME|ID [NAME|ID...]",
+		Short: "Return low-level information on objects",
+		Args:  minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("type") && kind == "" {
+				return errors.New(`type is empty: must be one of "container", "image", "network", "volume"`)
+			}
+			get, err := inspectAny(kind, size)
+			if err != nil {
+				return err
+			}
+			return a.inspect(cmd.Context(), args, layout, get)
+		},
+		ValidArgsFunction: a.completeContainers(),
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&layout, "format", "f", "", inspectFormatHelp)
+	fs.BoolVarP(&size, "size", "s", false, "Show sizes of containers")
+	fs.StringVar(&kind, "type", "", "Only objects of this type: container, image, network, volume")
+	return cmd
+}
+
+const inspectFormatHelp = "Format of the output: 'json' or a Go 'TEMPLATE'"
+
+// newInspectOf makes a group's own inspect.
+func newInspectOf(a *app, noun, short string, get func(size bool) getter, sized bool, complete completer) *cobra.Command {
+	var layout string
+	var size bool
+	cmd := &cobra.Command{
+		Use:   fmt.Sprintf("inspect [OPTIONS] %s [%s...]", noun, noun),
+		Short: short,
+		Args:  minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.inspect(cmd.Context(), args, layout, get(size))
+		},
+		ValidArgsFunction: complete,
+	}
+	cmd.Flags().StringVarP(&layout, "format", "f", "", inspectFormatHelp)
+	if sized {
+		cmd.Flags().BoolVarP(&size, "size", "s", false, "Show total file sizes")
+	}
+	return cmd
+}
+
+// inspect prints what it finds and then what it did not.
+func (a *app) inspect(ctx context.Context, names []string, layout string, get getter) error {
+	cl, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	var found []format.Inspected
+	var failed []string
+	for _, n := range names {
+		o, err := get(ctx, cl, n)
+		if err != nil {
+			failed = append(failed, a.explain(err))
+			continue
+		}
+		found = append(found, o)
+	}
+	if err := format.Inspect(a.out, layout, found); err != nil {
+		return &statusError{1, err.Error()}
+	}
+	return textError(failed)
+}
+
+func inspectContainer(size bool) getter {
+	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
+		r, err := cl.ContainerInspect(ctx, name, moby.ContainerInspectOptions{Size: size})
+		return format.Inspected{Value: r.Container, Raw: r.Raw}, err
+	}
+}
+
+func inspectImage(bool) getter {
+	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
+		var raw bytes.Buffer
+		r, err := cl.ImageInspect(ctx, name, moby.ImageInspectWithRawResponse(&raw))
+		return format.Inspected{Value: r.InspectResponse, Raw: raw.Bytes()}, err
+	}
+}
+
+func inspectNetwork(verbose bool) getter {
+	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
+		r, err := cl.NetworkInspect(ctx, name, moby.NetworkInspectOptions{Verbose: verbose})
+		return format.Inspected{Value: r.Network, Raw: r.Raw}, err
+	}
+}
+
+func inspectVolume(bool) getter {
+	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
+		r, err := cl.VolumeInspect(ctx, name, moby.VolumeInspectOptions{})
+		return format.Inspected{Value: r.Volume, Raw: r.Raw}, err
+	}
+}
+
+// inspectAny tries the kinds in docker's order.
+func inspectAny(kind string, size bool) (getter, error) {
+	kinds := []struct {
+		name string
+		get  getter
+	}{
+		{"container", inspectContainer(size)}, {"image", inspectImage(false)},
+		{"network", inspectNetwork(false)}, {"volume", inspectVolume(false)},
+	}
+	for _, k := range kinds {
+		if k.name == kind {
+			return k.get, nil
+		}
+	}
+	if kind != "" {
+		return nil, fmt.Errorf(`unknown type: %q: must be one of "container", "image", "network", "volume"`, kind)
+	}
+	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
+		for _, k := range kinds {
+			o, err := k.get(ctx, cl, name)
+			if err == nil || !errdefs.IsNotFound(err) && !(k.name != "container" && errdefs.IsInvalidArgument(err)) {
+				return o, err
+			}
+		}
+		return format.Inspected{}, fmt.Errorf("Error: No such object: %s", name) //nolint:staticcheck // docker's words
+	}, nil
+}

@@ -1,0 +1,3 @@
+package cli
+
+func replaceSelf(path string, args []string) error { return runChild(path, args) }

@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	moby "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
+	"github.com/skiff-containers/skiff/internal/cli/stream"
+)
+
+type runOptions struct {
+	createOptions
+	detach     bool
+	detachKeys string
+	sigProxy   bool
+}
+
+func newRun(a *app) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:         "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short:       "Create and run a new container from an image",
+		Args:        minArgs(1),
+		Annotations: map[string]string{namesKey: "container run, run"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runError(cmd, a, a.run(cmd.Context(), cmd, &o, args))
+		},
+		ValidArgsFunction: a.firstThenFiles(a.completeImages),
+	}
+	fs := cmd.Flags()
+	fs.SetInterspersed(false)
+	o.register(cmd)
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Run in the background and print the container's ID")
+	fs.StringVar(&o.detachKeys, "detach-keys", "", "Keys that detach from the container")
+	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Pass signals on to the container")
+	return cmd
+}
+
+// runError gives docker's codes: 125 is ours, 126 and 127 are the command's.
+func runError(cmd *cobra.Command, a *app, err error) error {
+	var st *statusError
+	if err == nil || errors.As(err, &st) {
+		return err
+	}
+	return &statusError{startCode(err), fmt.Sprintf("skiff: %s\n\nRun '%s --help' for more information", a.explain(err), cmd.CommandPath())}
+}
+
+// startCode is the exit code for a container that could not start.
+func startCode(err error) int {
+	text := strings.ToLower(err.Error())
+	for _, s := range []string{"executable file not found", "no such file or directory", "system cannot find the file specified"} {
+		if strings.Contains(text, s) {
+			return 127
+		}
+	}
+	for _, s := range []string{"permission denied", "is a directory", "exec format error", "not a directory"} {
+		if strings.Contains(text, s) && !client.IsConnectionFailed(err) {
+			return 126
+		}
+	}
+	return 125
+}
+
+func (a *app) run(ctx context.Context, cmd *cobra.Command, o *runOptions, args []string) error {
+	d, err := a.document(cmd, &o.createOptions, args)
+	if err != nil {
+		return err
+	}
+	c := d.Config
+	if o.detach {
+		if len(o.attached(cmd)) > 0 {
+			return errors.New("conflicting options: cannot specify both --attach and --detach")
+		}
+		c.AttachStdin, c.AttachStdout, c.AttachStderr, c.StdinOnce = false, false, false, false
+	} else if err := a.checkTTY(c.AttachStdin, c.Tty); err != nil {
+		return err
+	}
+	if c.Tty {
+		size := stream.Size(a.out)
+		d.Host.ConsoleSize = [2]uint{size.Height, size.Width}
+	}
+	if d.Host.AutoRemove && o.detach && d.Host.RestartPolicy.IsAlways() {
+		return errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	cl, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := a.create(ctx, cl, d, &o.createOptions)
+	if err != nil {
+		return err
+	}
+	if !c.AttachStdin && !c.AttachStdout && !c.AttachStderr {
+		if _, err := cl.ContainerStart(ctx, id, moby.ContainerStartOptions{}); err != nil {
+			return err
+		}
+		if o.detach {
+			fmt.Fprintln(a.out, id)
+			return nil
+		}
+		fmt.Fprintln(a.out, id)
+		return nil
+	}
+	return a.runAttached(ctx, cl, id, attachment{
+		stdin: c.AttachStdin, stdout: c.AttachStdout, stderr: c.AttachStderr, tty: c.Tty,
+		keys: o.detachKeys, sigProxy: o.sigProxy, autoRemove: d.Host.AutoRemove, start: true,
+	})
+}
+
+// attachment is how a container is attached to and waited for.
+type attachment struct {
+	stdin, stdout, stderr, tty bool
+	keys                       string
+	sigProxy                   bool
+	autoRemove                 bool
+	start                      bool // start it once attached
+	noWait                     bool // do not ask for the exit code
+}
+
+// runAttached attaches, starts and waits. The order matters: attached before
+// the start, so that no byte is lost, and waiting before the start, so that no
+// exit is.
+func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t attachment) error {
+	keys, err := a.detachKeys(t.keys)
+	if err != nil {
+		return err
+	}
+	// A detached or failed session must not leave its requests behind.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if t.sigProxy && !t.tty {
+		stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
+			_, _ = cl.ContainerKill(ctx, id, moby.ContainerKillOptions{Signal: name})
+		})
+		defer stop()
+	}
+	conn, err := cl.ContainerAttach(ctx, id, moby.ContainerAttachOptions{
+		Stream: true, Stdin: t.stdin, Stdout: t.stdout, Stderr: t.stderr, DetachKeys: keys,
+	})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	condition := container.WaitConditionNextExit
+	if t.autoRemove {
+		condition = container.WaitConditionRemoved
+	}
+	status := waitStatus(ctx, cl, id, condition)
+	moved := make(chan error, 1)
+	session := a.session(t, keys, &conn.HijackedResponse)
+	go func() { moved <- session.Run(ctx) }()
+
+	if t.start {
+		if _, err := cl.ContainerStart(ctx, id, moby.ContainerStartOptions{}); err != nil {
+			conn.Close()
+			<-moved
+			if t.autoRemove {
+				<-status // the engine removes it
+			}
+			return err
+		}
+	}
+	if t.tty && t.stdout {
+		stream.FollowSize(ctx, a.out, func(ctx context.Context, s moby.ConsoleSize) error {
+			_, err := cl.ContainerResize(ctx, id, moby.ContainerResizeOptions{Height: s.Height, Width: s.Width})
+			return err
+		})
+	}
+	if err := <-moved; err != nil {
+		if errors.Is(err, stream.ErrDetached) {
+			return nil
+		}
+		if !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return &statusError{code: 1}
+	}
+	st := <-status
+	if st.err != nil {
+		return st.err
+	}
+	if st.code != 0 {
+		return &statusError{code: st.code}
+	}
+	return nil
+}
+
+func (a *app) session(t attachment, keys string, conn *moby.HijackedResponse) *stream.Session {
+	s := &stream.Session{TTY: t.tty, DetachKeys: keys, Conn: conn}
+	if t.stdin {
+		s.In = a.in
+	}
+	if t.stdout {
+		s.Out = a.out
+	}
+	if t.stderr {
+		s.Err = a.err
+		if t.tty && s.Out == nil {
+			s.Out = a.err
+		}
+	}
+	return s
+}
+
+type exitStatus struct {
+	code int
+	err  error
+}
+
+// waitStatus asks for the exit code; it returns once the daemon has noted that
+// we wait.
+func waitStatus(ctx context.Context, cl *client.Client, id string, condition container.WaitCondition) <-chan exitStatus {
+	out := make(chan exitStatus, 1)
+	w := cl.ContainerWait(ctx, id, moby.ContainerWaitOptions{Condition: condition})
+	go func() {
+		select {
+		case r := <-w.Result:
+			if r.Error != nil {
+				out <- exitStatus{125, errors.New(r.Error.Message)}
+				return
+			}
+			out <- exitStatus{code: int(r.StatusCode)}
+		case err := <-w.Error:
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("connection to the daemon lost while waiting for the container")
+			}
+			out <- exitStatus{125, err}
+		}
+	}()
+	return out
+}
+
+// detachKeys is the flag's value, the configuration's, or the default.
+func (a *app) detachKeys(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	conf, err := a.config()
+	if err != nil {
+		return "", err
+	}
+	return conf.DetachKeys(), nil
+}
+
+// checkTTY refuses a terminal for the container when we have none to give.
+func (a *app) checkTTY(stdin, tty bool) error {
+	if !stdin || !tty {
+		return nil
+	}
+	if _, is := terminal(a.in); !is {
+		return &statusError{1, "the input device is not a TTY"}
+	}
+	return nil
+}

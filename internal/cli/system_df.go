@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/build"
+	moby "github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/internal/cli/format"
+)
+
+func newSystemDf(a *app) *cobra.Command {
+	var layout string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "df [OPTIONS]",
+		Short: "Show disk usage",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.systemDf(cmd.Context(), layout, verbose)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().StringVar(&layout, "format", "", formatHelp)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "Show where the space goes")
+	return cmd
+}
+
+// dfRow is one kind of thing.
+type dfRow struct {
+	kind              string
+	total, active     int64
+	size, reclaimable int64
+	percent           bool
+}
+
+func (a *app) systemDf(ctx context.Context, layout string, verbose bool) error {
+	cl, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	du, err := cl.DiskUsage(ctx, moby.DiskUsageOptions{Images: true, Containers: true, Volumes: true, BuildCache: true, Verbose: verbose})
+	if err != nil {
+		return err
+	}
+	if !verbose {
+		return dfTable().Write(a.out, layout, false, dfRows(&du))
+	}
+	if layout != "" {
+		return format.Template(a.out, layout, verboseDf{du.Images.Items, du.Containers.Items, du.Volumes.Items, du.BuildCache.Items})
+	}
+	return printVerboseDf(a.out, &du, time.Now())
+}
+
+type verboseDf struct {
+	Images, Containers, Volumes, BuildCache any
+}
+
+func dfRows(du *moby.DiskUsageResult) []dfRow {
+	return []dfRow{
+		{"Images", du.Images.TotalCount, du.Images.ActiveCount, du.Images.TotalSize, du.Images.Reclaimable, true},
+		{"Containers", du.Containers.TotalCount, du.Containers.ActiveCount, du.Containers.TotalSize, du.Containers.Reclaimable, true},
+		{"Local Volumes", du.Volumes.TotalCount, du.Volumes.ActiveCount, du.Volumes.TotalSize, du.Volumes.Reclaimable, true},
+		{"Build Cache", du.BuildCache.TotalCount, du.BuildCache.ActiveCount, du.BuildCache.TotalSize, du.BuildCache.Reclaimable, false},
+	}
+}
+
+func dfTable() *format.Table[dfRow] {
+	col := format.Col[dfRow]
+	size := func(n int64) string { return units.HumanSize(float64(n)) }
+	return &format.Table[dfRow]{
+		Columns: []format.Column[dfRow]{
+			col("Type", "TYPE", func(r dfRow) string { return r.kind }),
+			col("TotalCount", "TOTAL", func(r dfRow) string { return itoa(r.total) }),
+			col("Active", "ACTIVE", func(r dfRow) string { return itoa(r.active) }),
+			col("Size", "SIZE", func(r dfRow) string { return size(r.size) }),
+			col("Reclaimable", "RECLAIMABLE", func(r dfRow) string {
+				s := size(r.reclaimable)
+				if r.percent && r.size > 0 {
+					s += fmt.Sprintf(" (%v%%)", r.reclaimable*100/r.size)
+				}
+				return s
+			}),
+		},
+		Default: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+	}
+}
+
+func printVerboseDf(w io.Writer, du *moby.DiskUsageResult, now time.Time) error {
+	fmt.Fprint(w, "Images space usage:\n\n")
+	images := imageTable(true, false, now)
+	images.Default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
+	if err := images.Write(w, "", false, imageRows(du.Images.Items, false, false)); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\nContainers space usage:\n\n")
+	containers := containerTable(true, false, now)
+	containers.Default = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
+	items := du.Containers.Items
+	for i := range items {
+		items[i].SizeRootFs = 0 // the image's share is above
+	}
+	if err := containers.Write(w, "", false, items); err != nil {
+		return err
+	}
+	fmt.Fprint(w, "\nLocal Volumes space usage:\n\n")
+	volumes := volumeTable()
+	volumes.Default = "{{.Name}}\t{{.Links}}\t{{.Size}}"
+	if err := volumes.Write(w, "", false, du.Volumes.Items); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(du.BuildCache.TotalSize)))
+	return cacheTable(now).Write(w, "", false, du.BuildCache.Items)
+}
+
+func cacheTable(now time.Time) *format.Table[build.CacheRecord] {
+	type c = build.CacheRecord
+	col := format.Col[c]
+	return &format.Table[c]{
+		Columns: []format.Column[c]{
+			col("ID", "CACHE ID", func(v c) string {
+				id := format.ShortID(v.ID)
+				if v.InUse {
+					id += "*"
+				}
+				return id
+			}),
+			col("CacheType", "CACHE TYPE", func(v c) string { return v.Type }),
+			col("Size", "SIZE", func(v c) string { return units.HumanSizeWithPrecision(float64(v.Size), 3) }),
+			col("CreatedSince", "CREATED", func(v c) string { return ago(now, v.CreatedAt) }),
+			col("LastUsedSince", "LAST USED", func(v c) string {
+				if v.LastUsedAt == nil {
+					return ""
+				}
+				return ago(now, *v.LastUsedAt)
+			}),
+			col("UsageCount", "USAGE", func(v c) string { return fmt.Sprint(v.UsageCount) }),
+			col("Shared", "SHARED", func(v c) string { return fmt.Sprint(v.Shared) }),
+			col("Description", "DESCRIPTION", func(v c) string { return strings.TrimSpace(v.Description) }),
+		},
+		Default: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+	}
+}
