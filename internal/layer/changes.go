@@ -13,8 +13,9 @@ import (
 
 // Changes tells what a container changed: its upper directory against the
 // layers below, topmost first, as docker diff shows it: sorted by path, a
-// directory with something changed in it is changed. What skip says (nil:
-// nothing) is left out: the places where the engine mounts its own files.
+// directory with something changed in it is changed. Left out is what the
+// engine makes for mounts of its own (see isStub), and what skip says (nil:
+// nothing).
 func Changes(ctx context.Context, upper string, lowers []string, skip func(path string) bool) ([]container.FilesystemChange, error) {
 	up, err := openDir(upper)
 	if err != nil {
@@ -60,6 +61,17 @@ type changes struct {
 	skip func(string) bool
 }
 
+// isStub reports places where every container has something mounted. What was
+// made there, empty, for the mount is no change of the container's.
+func isStub(p string) bool {
+	switch p {
+	case "/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
+		"/proc", "/sys", "/sys/fs", "/sys/fs/cgroup":
+		return true
+	}
+	return false
+}
+
 // dir compares a directory with what the layers below have in its place, and
 // closes all it is given. skipped says that something in it was left out.
 func (c *changes) dir(at string, up *os.File, below []*os.File) (out []container.FilesystemChange, skipped bool, err error) {
@@ -89,13 +101,14 @@ func (c *changes) dir(at string, up *os.File, below []*os.File) (out []container
 			skipped = true
 			continue
 		}
-		some, err := c.entry(p, n, up, below)
+		some, stub, err := c.entry(p, n, up, below)
 		if errors.Is(err, unix.ENOENT) {
 			continue // a live tree: gone meanwhile
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("%s: %w", p, err)
 		}
+		skipped = skipped || stub
 		out = append(out, some...)
 	}
 	return out, skipped, nil
@@ -117,51 +130,57 @@ func (c *changes) hidden(below []*os.File, have []string) (out []string, err err
 	return out, nil
 }
 
-func (c *changes) entry(p, name string, up *os.File, below []*os.File) ([]container.FilesystemChange, error) {
+// entry compares one name; stub says that it is only there for a mount.
+func (c *changes) entry(p, name string, up *os.File, below []*os.File) (out []container.FilesystemChange, stub bool, err error) {
 	was, wasSt, err := lookBelow(below, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(int(up.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	gone := err == unix.ENOENT || err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		sub, err := openAt(up, name)
+		if err != nil {
+			closeAll(was)
+			return nil, false, err
+		}
+		return c.subdir(p, &st, wasSt, sub, was)
+	}
+	closeAll(was)
 	one := func(k container.ChangeType) []container.FilesystemChange {
 		return []container.FilesystemChange{{Kind: k, Path: p}}
 	}
+	gone := err == unix.ENOENT || err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 	switch {
-	case err != nil && !gone:
-		closeAll(was)
-		return nil, err
 	case gone && wasSt == nil:
-		return nil, nil
+		return nil, false, nil
 	case gone:
-		closeAll(was)
-		return one(container.ChangeDelete), nil
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		closeAll(was)
-		if wasSt == nil {
-			return one(container.ChangeAdd), nil
-		}
-		if same(&st, wasSt) {
-			return nil, nil // copied up, and left as it was
-		}
-		return one(container.ChangeModify), nil
+		return one(container.ChangeDelete), false, nil
+	case err != nil:
+		return nil, false, err
+	case wasSt == nil && st.Size == 0 && isStub(p):
+		return nil, true, nil
+	case wasSt == nil:
+		return one(container.ChangeAdd), false, nil
+	case same(&st, wasSt): // copied up, and left as it was
+		return nil, false, nil
 	}
-	sub, err := openAt(up, name)
-	if err != nil {
-		closeAll(was)
-		return nil, err
-	}
+	return one(container.ChangeModify), false, nil
+}
+
+func (c *changes) subdir(p string, st, wasSt *unix.Stat_t, sub *os.File, was []*os.File) (out []container.FilesystemChange, stub bool, err error) {
 	in, skipped, err := c.dir(p+"/", sub, was)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
+	case wasSt == nil && len(in) == 0 && isStub(p):
+		return nil, true, nil
 	case wasSt == nil:
-		return append(one(container.ChangeAdd), in...), nil
-	case len(in) > 0 || !sameDir(&st, wasSt, skipped):
-		return append(one(container.ChangeModify), in...), nil
+		return append([]container.FilesystemChange{{Kind: container.ChangeAdd, Path: p}}, in...), false, nil
+	case len(in) > 0 || !sameDir(st, wasSt, skipped):
+		return append([]container.FilesystemChange{{Kind: container.ChangeModify, Path: p}}, in...), false, nil
 	}
-	return nil, nil
+	return nil, skipped, nil
 }
 
 func openAt(dir *os.File, name string) (*os.File, error) {

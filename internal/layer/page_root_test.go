@@ -9,14 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 // TestMountByPage takes the way that only kernels before 6.5 need.
 func TestMountByPage(t *testing.T) {
 	dir := t.TempDir()
-	dirs := &openDirs{}
-	defer dirs.close()
 	for _, d := range []string{"a,b:c", "l2", "up", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -25,11 +23,8 @@ func TestMountByPage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "a,b:c/f"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	name := func(d string) string { return dirs.name(filepath.Join(dir, d)) }
-	fd, err := mountByPage([]mnt.Opt{
-		{Key: "lowerdir+", Value: name("a,b:c")}, {Key: "lowerdir+", Value: name("l2")},
-		{Key: "upperdir", Value: name("up")}, {Key: "workdir", Value: name("work")},
-	})
+	in := func(d string) string { return filepath.Join(dir, d) }
+	fd, err := mountByPage(&runtime.Rootfs{Lower: []string{in("a,b:c"), in("l2")}, Upper: in("up"), Work: in("work")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func mountRootfs(r *runtime.Rootfs) (int, error) {
 	}
 	fd, err := mnt.New("overlay", "overlay", opts, 0)
 	if err != nil && errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "lowerdir+") {
-		return mountByPage(opts) // before 6.5
+		return mountByPage(r) // before 6.5
 	}
 	return fd, err
 }
@@ -133,23 +133,27 @@ func (o *openDirs) close() {
 }
 
 // mountByPage mounts with mount(2), in a mount namespace of a thread of its
-// own, and takes the mount along as an unattached one.
-func mountByPage(opts []mnt.Opt) (fd int, err error) {
-	var lower, rest []string
-	for _, o := range opts {
-		if o.Key == "lowerdir+" {
-			lower = append(lower, o.Value)
-		} else {
-			rest = append(rest, o.Key+"="+o.Value)
-		}
-	}
-	data := strings.Join(append([]string{"lowerdir=" + strings.Join(lower, ":")}, rest...), ",")
-	if len(data) >= os.Getpagesize() {
-		return -1, fmt.Errorf("%d layers are too many for this kernel", len(lower))
-	}
+// own, and takes the mount along as an unattached one. The directories have to
+// be opened in that namespace: overlayfs takes no mounts of another.
+func mountByPage(r *runtime.Rootfs) (fd int, err error) {
 	err = inMountNamespace(func() error {
-		// "/proc/self" of a thread is its process: the descriptors are the same.
-		const at = "/proc/self/fdinfo"
+		dirs := &openDirs{}
+		defer dirs.close()
+		var lower []string
+		for _, l := range r.Lower {
+			lower = append(lower, dirs.name(l))
+		}
+		data := "lowerdir=" + strings.Join(lower, ":")
+		if r.Upper != "" {
+			data += ",upperdir=" + dirs.name(r.Upper) + ",workdir=" + dirs.name(r.Work)
+		}
+		if dirs.err != nil {
+			return dirs.err
+		}
+		if len(data) >= os.Getpagesize() {
+			return fmt.Errorf("%d layers are too many for this kernel", len(lower))
+		}
+		const at = "/proc/self/fdinfo" // a directory that is always there
 		if err := unix.Mount("overlay", at, "overlay", 0, data); err != nil {
 			return fmt.Errorf("mount overlay: %w", err)
 		}

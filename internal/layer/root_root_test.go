@@ -380,6 +380,9 @@ func TestChanges(t *testing.T) {
 	must(t, err)
 	must(t, f.Close())
 	must(t, os.WriteFile(view+"/tmp/hosts", nil, 0o644)) // as if the engine had
+	must(t, os.WriteFile(view+"/etc/hosts", nil, 0o644))
+	must(t, os.MkdirAll(view+"/proc", 0o755))
+	must(t, os.MkdirAll(view+"/dev/pts", 0o755))
 	got, err := layer.Changes(ctx, r.Upper, r.Lower, func(p string) bool { return p == "/tmp/hosts" })
 	must(t, err)
 	var text []string
