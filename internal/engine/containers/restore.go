@@ -30,13 +30,15 @@ func (s *Service) Restore(ctx context.Context) error {
 	for i := range plan.fates {
 		s.take(ctx, &plan.fates[i])
 	}
-	if err := s.watch(); err != nil {
-		return err
-	}
 	for _, ft := range plan.fates {
 		if err := s.settleFate(ctx, ft); err != nil {
 			s.log.ErrorContext(ctx, "cannot restore container", "container", ft.rec.ID, "name", ft.rec.Name, "err", err)
 		}
+	}
+	// Only now, so that an exit finds its container settled; none is missed, the
+	// shim tells again of those it still knows.
+	if err := s.watch(); err != nil {
+		return err
 	}
 	for _, id := range plan.kill {
 		s.log.WarnContext(ctx, "killing a container that is not recorded", "container", id)

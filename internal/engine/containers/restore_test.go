@@ -1,0 +1,326 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	gort "runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// restarted is a new daemon on what the old one left, killed or closed.
+func (w *world) restarted() {
+	w.t.Helper()
+	w.down()
+	w.nets.mu.Lock()
+	w.nets.open = map[string]*fakeSandbox{} // another process had them
+	w.nets.mu.Unlock()
+	w.boot()
+}
+
+// rebooted is a new daemon after a reboot of the host.
+func (w *world) rebooted() {
+	w.t.Helper()
+	w.down()
+	if err := os.RemoveAll(filepath.Join(w.dir, "run")); err != nil {
+		w.t.Fatal(err)
+	}
+	w.rt.mu.Lock()
+	w.rt.ctrs = map[string]*fakeProc{}
+	w.rt.mu.Unlock()
+	w.nets.mu.Lock()
+	w.nets.open = map[string]*fakeSandbox{}
+	w.nets.mu.Unlock()
+	w.images.mu.Lock()
+	w.images.pins = map[string]int{}
+	w.images.mu.Unlock()
+	w.volumes.mu.Lock()
+	w.volumes.held = map[string][]string{}
+	w.volumes.mu.Unlock()
+	w.boot()
+}
+
+func TestDaemonRestart(t *testing.T) {
+	w := newWorld(t)
+	runs := w.run("runs", withHost(func(h *container.HostConfig) { h.Binds = []string{"v:/v"} }))
+	rm := w.run("removes", withRm)
+	paused := w.run("paused")
+	ends := w.run("ends")
+	endsRm := w.run("ends-rm", withRm)
+	created := w.create("created")
+	if err := w.Pause(ctx, paused); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Rename(ctx, "runs", "still-runs"); err != nil {
+		t.Fatal(err)
+	}
+	pid := w.index.exact(runs).status().PID
+	w.down() // containers live on
+	w.rt.end(ends, 5)
+	w.rt.end(endsRm, 0)
+	w.restarted()
+
+	for id, want := range map[string]Phase{runs: Running, rm: Running, paused: Paused, ends: Exited, created: Created, endsRm: ""} {
+		w.until(fmt.Sprint(id[:4], " is ", want), func() bool { return w.phase(id) == want })
+	}
+	if st := w.index.exact(runs).status(); st.PID != pid {
+		t.Errorf("pid %d, was %d", st.PID, pid)
+	}
+	if in, _ := w.Inspect(ctx, ends, false); in.State.ExitCode != 5 {
+		t.Errorf("%+v", in.State)
+	}
+	slices.Sort(w.nets.adopted)
+	if w.nets.count() != 3 {
+		t.Errorf("%d sandboxes", w.nets.count())
+	}
+	if in, _ := w.Inspect(ctx, "still-runs", false); in.NetworkSettings.Networks["bridge"].IPAddress.String() != "172.17.0.2" {
+		t.Errorf("%+v", in.NetworkSettings)
+	}
+	// and what was taken over can be used and removed like any other
+	gone := w.waitFor(rm, container.WaitConditionRemoved)
+	w.rt.end(rm, 4)
+	if got := recv(t, gone); got.StatusCode != 4 {
+		t.Errorf("%+v", got)
+	}
+	for _, id := range []string{runs, paused, ends, created} {
+		if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	w.nothingLeft()
+}
+
+func TestReboot(t *testing.T) {
+	w := newWorld(t)
+	always := w.run("always", withPolicy("always", 0))
+	leans := w.run("leans", withPolicy("always", 0), withHost(func(h *container.HostConfig) { h.Links = []string{"always"} }))
+	halted := w.run("halted", withPolicy("unless-stopped", 0))
+	plain := w.run("plain", withHost(func(h *container.HostConfig) { h.Binds = []string{"v:/v"} }))
+	rm := w.run("removes", withRm)
+	if err := w.Stop(ctx, halted, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.rebooted()
+	if p := w.phase(always); p != Restarting {
+		t.Errorf("before Resume: %s", p)
+	}
+	w.Resume(ctx)
+	for id, want := range map[string]Phase{always: Running, leans: Running, halted: Exited, plain: Exited, rm: ""} {
+		w.until(fmt.Sprint(id[:4], " is ", want), func() bool { return w.phase(id) == want })
+	}
+	if in, _ := w.Inspect(ctx, plain, false); in.State.ExitCode != 255 {
+		t.Errorf("%+v", in.State)
+	}
+	if w.volumes.holders() != 1 || w.images.pinned() != 4 {
+		t.Errorf("%d volume references, %d pins", w.volumes.holders(), w.images.pinned())
+	}
+	if _, err := os.Stat(w.dataDir(rm)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the layer of a --rm container survived: %v", err)
+	}
+}
+
+func TestBootRemovesWhatIsNobodys(t *testing.T) {
+	w := newWorld(t)
+	w.down()
+	stray, alive := ids.New(), ids.New()
+	for _, dir := range []string{filepath.Join(w.dataDir(stray), "upper"), w.runDir(stray), filepath.Join(w.dataRoot, poolPrefix+"half")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(w.runDir(stray), stateName), []byte("{half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.rt.ctrs[alive] = &fakeProc{id: alive, pid: 5}
+	w.boot()
+	w.nothingLeft()
+	w.until("the stray process is forgotten", func() bool { w.rt.mu.Lock(); defer w.rt.mu.Unlock(); return w.rt.deleted[alive] > 0 })
+}
+
+// Between the process's start and the end of Start the daemon may be killed: the
+// next one finds the process and its network.
+func TestKilledInTheMiddleOfAStart(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", withRm)
+	var saved []byte
+	w.rt.onStart = func(l *runtime.Launch, _ *fakeProc) error {
+		saved, _ = os.ReadFile(filepath.Join(w.runDir(l.ID), stateName))
+		return nil
+	}
+	w.start(id)
+	w.down()
+	if err := os.WriteFile(filepath.Join(w.runDir(id), stateName), saved, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.restarted()
+	if p := w.phase(id); p != Running || len(w.nets.adopted) != 1 {
+		t.Errorf("phase %s, adopted %v", p, w.nets.adopted)
+	}
+	if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+}
+
+func TestRecordsSurviveJSON(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", withPolicy("on-failure", 3), withHost(func(h *container.HostConfig) {
+		h.Binds = []string{"v:/v:ro", "/anon"}
+		h.Tmpfs = map[string]string{"/t": "size=1m"}
+	}))
+	rec := w.recs.rows[id]
+	data, err := json.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Record
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := json.Marshal(back); string(again) != string(data) {
+		t.Error(cmp.Diff(string(data), string(again)))
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box")
+	c, cancel := context.WithCancelCause(ctx)
+	ch, err := w.Wait(c, id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel(nil)
+	if got := recv(t, ch); got.Error == nil {
+		t.Errorf("%+v", got)
+	}
+	if n := len(w.index.exact(id).waiters); n != 0 {
+		t.Errorf("%d waiters left", n)
+	}
+	if _, err := w.Wait(ctx, id, "sometime"); !errs.Is(err, errs.Invalid) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Many clients at once, doing everything to a few containers: nothing is left,
+// nothing panics (impossible transitions do), nothing is stuck.
+func TestEverythingAtOnce(t *testing.T) {
+	before := gort.NumGoroutine()
+	w := newWorld(t)
+	w.rt.onStart = func(l *runtime.Launch, _ *fakeProc) error {
+		if rand.IntN(3) == 0 {
+			time.AfterFunc(time.Duration(rand.IntN(3))*time.Millisecond, func() { w.rt.end(l.ID, rand.IntN(2)) })
+		}
+		return nil
+	}
+	var names []string
+	for i := range 6 {
+		names = append(names, fmt.Sprintf("box%d", i))
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 1))
+			for range 60 {
+				name := names[r.IntN(len(names))]
+				zero := 0
+				switch r.IntN(12) {
+				case 0, 1, 2:
+					var opts []option
+					switch r.IntN(3) {
+					case 0:
+						opts = append(opts, withRm)
+					case 1:
+						opts = append(opts, withPolicy("on-failure", 1))
+					}
+					_, _ = w.Create(ctx, request(name, opts...))
+					_ = w.Start(ctx, name)
+				case 3:
+					_ = w.Start(ctx, name)
+				case 4:
+					_ = w.Stop(ctx, name, StopOptions{Timeout: &zero})
+				case 5:
+					_ = w.Restart(ctx, name, StopOptions{Timeout: &zero})
+				case 6:
+					_ = w.Pause(ctx, name)
+				case 7:
+					_ = w.Unpause(ctx, name)
+				case 8:
+					_ = w.Remove(ctx, name, RemoveOptions{Force: r.IntN(2) == 0, Volumes: true})
+				case 9:
+					_ = w.Kill(ctx, name, "KILL")
+				case 10:
+					_ = w.ConnectNetwork(ctx, name, "blue", nil)
+					_, _ = w.Inspect(ctx, name, false)
+				case 11:
+					_, _ = w.List(ctx, ListOptions{All: true})
+					_ = w.Rename(ctx, name, names[r.IntN(len(names))])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range w.index.all() {
+		if err := w.Remove(ctx, c.id, RemoveOptions{Force: true, Volumes: true}); err != nil && !errs.Is(err, errs.NotFound) {
+			w.until("removed by its --rm", func() bool { return w.index.exact(c.id) == nil })
+		}
+	}
+	w.nothingLeft()
+	w.down()
+	w.until("the goroutines are gone", func() bool { return gort.NumGoroutine() <= before+2 })
+}
+
+func TestListOfAThousand(t *testing.T) {
+	w := newWorld(t)
+	for i := range 1000 {
+		c := newCtr(Record{
+			ID: ids.New(), Name: fmt.Sprintf("box%d", i), Created: time.Now(), ImageID: "sha256:busybox", Path: "sleep", Args: []string{"a b"},
+			Config:     &container.Config{Image: "busybox", Labels: map[string]string{"a": "b"}},
+			HostConfig: &container.HostConfig{AutoRemove: true}, Last: Status{Phase: Exited, StartedAt: time.Now(), FinishedAt: time.Now()},
+		})
+		w.index.add(c)
+	}
+	start := time.Now()
+	list, err := w.List(ctx, ListOptions{All: true})
+	if err != nil || len(list) != 1000 {
+		t.Fatal(len(list), err)
+	}
+	if d := time.Since(start); d > time.Second { // 20 ms is the goal, see BenchmarkList
+		t.Errorf("%v", d)
+	}
+	if list[0].Command != "sleep 'a b'" || !strings.HasPrefix(list[0].Status, "Exited (0) ") {
+		t.Errorf("%+v", list[0])
+	}
+}
+
+func BenchmarkList1000(b *testing.B) {
+	s := &Service{index: newIndex(), now: time.Now, o: Options{Images: &fakeImages{f: &failures{}}}}
+	for i := range 1000 {
+		c := newCtr(Record{
+			ID: ids.New(), Name: fmt.Sprintf("box%d", i), Created: time.Now(), ImageID: "sha256:busybox", Path: "sleep", Args: []string{"a"},
+			Config:     &container.Config{Image: "busybox", Labels: map[string]string{"a": "b"}},
+			HostConfig: &container.HostConfig{}, Last: Status{Phase: Running, StartedAt: time.Now()},
+		})
+		s.index.add(c)
+	}
+	for b.Loop() {
+		if l, err := s.List(ctx, ListOptions{}); err != nil || len(l) != 1000 {
+			b.Fatal(len(l), err)
+		}
+	}
+}
