@@ -84,7 +84,7 @@ func Rootfs(t testing.TB) string {
 	if err := os.Chmod(filepath.Join(dir, "bin/broken"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(dir, "tmp"), 0o1777); err != nil {
+	if err := os.Chmod(filepath.Join(dir, "tmp"), 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), box, 0o755); err != nil {

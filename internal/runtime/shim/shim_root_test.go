@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,14 +14,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/runtime"
-	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
 )
 
 func TestMain(m *testing.M) {
-	switch os.Args[0] {
-	case launch.InitName, launch.ReaperName, "skiff-shim":
-		os.Exit(Main(os.Args))
+	if os.Getenv(shimEnv) == "" {
+		dir, err := os.MkdirTemp("", "skiff-shim")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		program := filepath.Join(dir, "skiff-shim")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/skiff-containers/skiff/cmd/skiff-shim")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
+			os.Exit(1)
+		}
+		_ = os.Setenv(shimEnv, program)
+		code := runtimetest.Isolate(m)
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
 	}
 	code := runtimetest.Isolate(m)
 	if err := runtimetest.RemoveCgroupParent(); err != nil {
@@ -30,19 +44,18 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// options start this test program as the shim.
+// shimEnv names the shim that was built for the tests.
+const shimEnv = "SKIFF_TEST_SHIM"
+
+// options start the shim that was built.
 func options(t testing.TB) Options {
 	t.Helper()
-	program, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "shim")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return Options{RunDir: filepath.Join(dir, "run"), Binary: program}
+	return Options{RunDir: filepath.Join(dir, "run"), Path: os.Getenv(shimEnv)}
 }
 
 // shimOf starts a shim that is ended with the test, which checks that it kept
