@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,7 +10,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/strslice"
 
 	"github.com/skiff-containers/skiff/internal/engine/containers"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -20,9 +20,23 @@ import (
 type createBody struct {
 	container.CreateRequest
 	HostConfig *createHostConfig
-	Cmd        strslice.StrSlice // a string is allowed too
-	Entrypoint strslice.StrSlice
+	Cmd        words // a string is allowed too
+	Entrypoint words
 	MacAddress network.HardwareAddr // now the endpoint's
+}
+
+// words is a list of strings, or one string.
+type words []string
+
+// UnmarshalJSON takes both forms.
+func (w *words) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		var s string
+		err := json.Unmarshal(b, &s)
+		*w = words{s}
+		return err
+	}
+	return json.Unmarshal(b, (*[]string)(w))
 }
 
 type createHostConfig struct {
