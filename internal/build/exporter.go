@@ -168,14 +168,10 @@ func (i *mobyInstance) Export(ctx context.Context, src *exporter.Source, info ex
 			return nil, nil, nil, err
 		}
 	}
-	nameDone := bkprogress.OneOff(ctx, "naming to "+strings.Join(img.Names, ", "))
-	if len(img.Names) == 0 {
-		nameDone = func(err error) error { return err }
-	}
 	if err = i.worker.guard.settle(); err != nil {
 		return nil, nil, nil, err
 	}
-	if err = nameDone(i.worker.record(ctx, img)); err != nil {
+	if err = i.name(ctx, img); err != nil {
 		return nil, nil, nil, err
 	}
 	if resp == nil {
@@ -192,6 +188,14 @@ func (i *mobyInstance) Export(ctx context.Context, src *exporter.Source, info ex
 		resp[exptypes.ExporterImageNameKey] = strings.Join(img.Names, ",")
 	}
 	return resp, fin, containerimage.NewDescriptorReference(img.Manifest, release), nil
+}
+
+func (i *mobyInstance) name(ctx context.Context, img Image) error {
+	if len(img.Names) == 0 {
+		return i.worker.record(ctx, img)
+	}
+	done := bkprogress.OneOff(ctx, "naming to "+strings.Join(img.Names, ", "))
+	return done(i.worker.record(ctx, img))
 }
 
 // plain reports whether the result is one platform's image without anything

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/distribution/reference"
 	controlapi "github.com/moby/buildkit/api/services/control"
 
 	"github.com/skiff-containers/skiff/internal/kit/ids"
@@ -70,8 +71,26 @@ func (c *classic) learn(v *controlapi.Vertex) {
 	if m == nil || m[1] == "internal" || m[1] == "auth" {
 		return
 	}
-	c.steps[v.Digest] = &stepRow{text: m[2]}
+	c.steps[v.Digest] = &stepRow{text: familiar(m[2])}
 	c.total++
+}
+
+// familiar shortens "FROM docker.io/library/x:1@sha256:…" to what people write.
+func familiar(step string) string {
+	name, ok := strings.CutPrefix(step, "FROM ")
+	if !ok {
+		return step
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return step
+	}
+	if tag, ok := ref.(reference.Tagged); ok {
+		if ref, err = reference.WithTag(reference.TrimNamed(ref), tag.Tag()); err != nil {
+			return step
+		}
+	}
+	return "FROM " + reference.FamiliarString(ref)
 }
 
 func (c *classic) vertex(v *controlapi.Vertex) {
