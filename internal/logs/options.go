@@ -17,8 +17,7 @@ const (
 )
 
 // ParseOptions checks --log-driver and --log-opt, with docker's messages, and
-// returns how to log; the caller adds the path, and attributes (see package
-// attrs). An empty driver is "local".
+// returns how to log; the caller adds the path and the attributes. An empty driver is "local".
 func ParseOptions(driver string, opts map[string]string) (runtime.Log, error) {
 	l := runtime.Log{Driver: cmp.Or(driver, DriverLocal)}
 	switch l.Driver {

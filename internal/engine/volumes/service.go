@@ -1,16 +1,16 @@
 // Package volumes keeps directories that outlive containers.
 //
 // A volume's files are in <dir>/<name>/_data, as docker has them; its row is in
-// the database. A volume exists when its row does: a directory without one is
-// left over from a crash and removed at the next start.
+// the database. A removed volume's directory is renamed first, then the row
+// goes, then the files: a crash in between is finished at the next start. A
+// directory that has files and no row (the database was lost, say) is taken for
+// a volume, as nobody's data is deleted unasked.
 package volumes
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,6 +31,9 @@ const DriverLocal = "local"
 
 // AnonymousLabel marks volumes that nobody named.
 const AnonymousLabel = "com.docker.volume.anonymous"
+
+// maxName is what a directory's name may have.
+const maxName = 255
 
 // Record is a volume's row in the database.
 type Record struct {
@@ -103,46 +106,10 @@ func New(o Options) (*Service, error) {
 	return s, s.reconcile()
 }
 
-// reconcile makes the directories what the rows say.
-func (s *Service) reconcile() error {
-	ents, err := os.ReadDir(s.o.Dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range ents {
-		if _, ok := s.vols[e.Name()]; !ok && e.IsDir() {
-			s.discard(e.Name())
-		}
-	}
-	var bad []error
-	for name := range s.vols {
-		if err := os.MkdirAll(s.path(name), 0o755); err != nil { //nolint:gosec // its owner and mode are the user's to change
-			bad = append(bad, err)
-		}
-	}
-	return errors.Join(bad...)
-}
-
 // Close waits for removals that go on in the background.
 func (s *Service) Close() { s.deleted.Wait() }
 
 func (s *Service) path(name string) string { return filepath.Join(s.o.Dir, name, "_data") }
-
-// discard moves a directory out of the way and deletes it in the background.
-func (s *Service) discard(name string) {
-	trash := filepath.Join(s.o.Dir, ".trash-"+ids.Short(ids.New()))
-	if err := os.Rename(filepath.Join(s.o.Dir, name), trash); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.o.Log.Warn("cannot remove a volume's directory", "volume", name, "err", err)
-		}
-		return
-	}
-	s.deleted.Go(func() {
-		if err := os.RemoveAll(trash); err != nil {
-			s.o.Log.Warn("cannot remove a volume's files", "volume", name, "err", err)
-		}
-	})
-}
 
 // Create makes a volume, or returns the one of that name if it is alike.
 func (s *Service) Create(_ context.Context, r *volume.CreateRequest) (*volume.Volume, error) {
@@ -176,7 +143,10 @@ func (s *Service) create(name, driver string, opts, labels map[string]string) (*
 	if driver != DriverLocal {
 		return nil, errs.Newf(errs.NotFound, "error looking up volume plugin %s: plugin %q not found", driver, driver)
 	}
-	if !ids.ValidName(name) {
+	if len(name) == 1 {
+		return nil, errs.Newf(errs.Invalid, "create %s: volume name is too short, names should be at least two alphanumeric characters", name)
+	}
+	if !ids.ValidName(name) || len(name) > maxName {
 		return nil, errs.Newf(errs.Invalid, "create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path", name, name, ids.NamePattern)
 	}
 	if rec, ok := s.vols[name]; ok {
@@ -193,7 +163,8 @@ func (s *Service) create(name, driver string, opts, labels map[string]string) (*
 		return nil, fmt.Errorf("create volume %s: %w", name, err)
 	}
 	if err := s.o.Table.Put(name, *rec); err != nil {
-		s.discard(name)
+		_ = os.Remove(s.path(name)) // if it is empty
+		_ = os.Remove(filepath.Dir(s.path(name)))
 		return nil, err
 	}
 	s.vols[name] = rec
@@ -325,44 +296,20 @@ func (s *Service) remove(rec *Record) error {
 		slices.Sort(list)
 		return errs.Newf(errs.Conflict, "remove %s: volume is in use - %v", rec.Name, list)
 	}
+	trash, err := s.trash(rec.Name)
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", rec.Name, err)
+	}
 	if err := s.o.Table.Delete(rec.Name); err != nil {
+		if trash != "" {
+			_ = os.Rename(trash, filepath.Join(s.o.Dir, rec.Name))
+		}
 		return err
 	}
 	delete(s.vols, rec.Name)
-	s.discard(rec.Name)
+	s.empty(trash)
 	s.publish(apievents.ActionDestroy, rec, nil)
 	return nil
-}
-
-// Prune removes the anonymous volumes that no container uses; with the filter
-// all=true, the named ones too.
-func (s *Service) Prune(_ context.Context, f filter.Set) (volume.PruneReport, error) {
-	report := volume.PruneReport{VolumesDeleted: []string{}}
-	if err := f.Check("label", "label!", "all"); err != nil {
-		return report, err
-	}
-	all, err := f.Bool("all", false)
-	if err != nil {
-		return report, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, rec := range s.vols {
-		_, anonymous := rec.Labels[AnonymousLabel]
-		if len(s.users[rec.Name]) > 0 || !anonymous && !all || !f.Labels("label", rec.Labels) ||
-			f.Has("label!") && f.Labels("label!", rec.Labels) {
-			continue
-		}
-		size := diskUsage(s.path(rec.Name))
-		if err := s.remove(rec); err != nil {
-			return report, err
-		}
-		report.VolumesDeleted = append(report.VolumesDeleted, rec.Name)
-		report.SpaceReclaimed += uint64(max(size, 0)) //nolint:gosec // not negative
-	}
-	slices.Sort(report.VolumesDeleted)
-	s.o.Events.Publish(apievents.VolumeEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
-	return report, nil
 }
 
 // DiskUsage sums up what volumes take on the disk, in bytes.

@@ -85,6 +85,59 @@ func TestVolumesOutliveTheDaemon(t *testing.T) {
 	}
 }
 
+// TestCrashes sets up what a crash leaves at each step of a removal.
+func TestCrashes(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	s, _, closeAll := open(t, dir)
+	for _, n := range []string{"kept", "gone", "lost"} {
+		v, err := s.Create(ctx, &volume.CreateRequest{Name: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(v.Mountpoint, "f"), []byte(n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := filepath.Join(dir, "volumes")
+	if err := s.Remove(ctx, "gone", false); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := s.Create(ctx, &volume.CreateRequest{Name: "gone"})
+	s.Close()
+	// As after the rename of a removal, before the row is deleted.
+	trash := filepath.Join(root, volumes.TrashOf("gone")+"0123")
+	if err := os.Rename(filepath.Dir(again.Mountpoint), trash); err != nil {
+		t.Fatal(err)
+	}
+	closeAll()
+	// The database is lost, but for what is done from now on.
+	if err := os.MkdirAll(filepath.Join(root, strings.Repeat("ab", 32), "_data", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, _, closeAll = open(t, dir)
+	if got, want := names(t, s, nil), strings.Repeat("ab", 32)+" kept lost"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	closeAll()
+	if _, err := os.Stat(trash); !errorsIsNotExist(err) {
+		t.Errorf("trash: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "meta.db")); err != nil {
+		t.Fatal(err)
+	}
+	s, _, closeAll = open(t, dir)
+	defer closeAll()
+	if b, err := os.ReadFile(filepath.Join(root, "kept/_data/f")); err != nil || string(b) != "kept" {
+		t.Errorf("a volume was lost with the database: %v", err)
+	}
+	if v, err := s.Acquire(ctx, "kept", "", nil, nil, "c"); err != nil || v.Anonymous {
+		t.Errorf("%+v %v", v, err)
+	}
+	if v, err := s.Inspect(ctx, strings.Repeat("ab", 32)); err != nil || v.Labels == nil {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
 func TestUseAndRemoval(t *testing.T) {
 	s, ev, closeAll := open(t, t.TempDir())
 	defer closeAll()
@@ -137,7 +190,7 @@ func TestCreateRefusals(t *testing.T) {
 		text string
 	}{
 		"path as a name":  {volume.CreateRequest{Name: "../x"}, errs.Invalid, "includes invalid characters"},
-		"one letter":      {volume.CreateRequest{Name: "x"}, errs.Invalid, "includes invalid characters"},
+		"one letter":      {volume.CreateRequest{Name: "x"}, errs.Invalid, "too short"},
 		"unknown driver":  {volume.CreateRequest{Name: "ok", Driver: "nfs4"}, errs.NotFound, `plugin "nfs4" not found`},
 		"unknown option":  {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"foo": "1"}}, errs.Invalid, `invalid option: "foo"`},
 		"quota":           {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"size": "1g"}}, errs.Unsupported, "quotas"},

@@ -1,0 +1,4 @@
+package volumes
+
+// TrashOf is for tests that set up a crash.
+func TrashOf(name string) string { return trashOf(name) }
