@@ -217,3 +217,10 @@ func ociLayerType(t string) string {
 func FormatPlatform(p ocispec.Platform) string {
 	return strings.Trim(platforms.FormatAll(p), "/")
 }
+
+// IsConfig reports whether the media type is an image configuration's, not that
+// of an artefact that only looks like an image.
+func IsConfig(mediaType string) bool { return images.IsConfigType(mediaType) }
+
+// HostPlatform is what runs here.
+func HostPlatform() ocispec.Platform { return platforms.DefaultSpec() }

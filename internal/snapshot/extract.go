@@ -195,3 +195,25 @@ func (s *Store) Sync() error {
 	}
 	return nil
 }
+
+// TryMade finds out whether the layer's directory gives back its archive, so
+// that this need not be kept, and if so records it.
+func (s *Store) TryMade(ctx context.Context, chainID, diffID digest.Digest) error {
+	ctx = s.Context(ctx)
+	info, err := s.Snapshotter.Stat(withDirs(ctx), chainID.String())
+	if err != nil {
+		return err
+	}
+	if info.Labels[labelDiffID] != "" {
+		return nil
+	}
+	h := sha256.New()
+	n := &counting{w: h}
+	if err := layer.Write(ctx, n, s.overlay.upper(info.Labels[labelDir])); err != nil {
+		return err
+	}
+	if digest.NewDigest(digest.SHA256, h) != diffID {
+		return nil
+	}
+	return s.markMade(ctx, Layer{ChainID: chainID, DiffID: diffID, Size: n.n})
+}

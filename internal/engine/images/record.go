@@ -337,7 +337,9 @@ func (s *Service) putImage(ctx context.Context, target ocispec.Descriptor, body 
 	}
 	labels = map[string]string{refConfig: m.Config.Digest.String()}
 	for i, l := range m.Layers {
-		labels[fmt.Sprintf("%s%d", refLayer, i)] = l.Digest.String()
+		if _, made := s.store.Made(ctx, l.Digest); !made { // else it need not be kept
+			labels[fmt.Sprintf("%s%d", refLayer, i)] = l.Digest.String()
+		}
 	}
 	return img, s.putBlob(ctx, target, body, labels)
 }
@@ -427,4 +429,3 @@ func (s *Service) unname(ctx context.Context, name string) error {
 
 // isMissing tells absent things from failures.
 func isMissing(err error) bool { return errdefs.IsNotFound(err) || errs.Is(err, errs.NotFound) }
-

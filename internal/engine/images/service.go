@@ -50,6 +50,7 @@ type Service struct {
 	locks keyLock // one worker a layer blob
 
 	names   sync.Mutex // held by verbs that look at names and then change them
+	sweep   sync.Mutex // held while collecting, so that who asks sees the end of it
 	collect chan struct{}
 	stop    context.CancelFunc
 	done    chan struct{}
@@ -116,7 +117,11 @@ func (s *Service) collector(ctx context.Context) {
 }
 
 // Collect removes the blobs and layers that no image, container or builder uses.
-func (s *Service) Collect(ctx context.Context) error { return s.store.GarbageCollect(ctx) }
+func (s *Service) Collect(ctx context.Context) error {
+	s.sweep.Lock()
+	defer s.sweep.Unlock()
+	return s.store.GarbageCollect(ctx)
+}
 
 const labelVerb = "skiff.verb"
 

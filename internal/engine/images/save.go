@@ -1,0 +1,269 @@
+package images
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-containers/skiff/internal/content"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/oci"
+)
+
+// saved is an image of docker's manifest.json.
+type savedImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// Save writes images as one archive that is docker's and an OCI layout at once.
+func (s *Service) Save(ctx context.Context, refs []string, ps []ocispec.Platform, w io.Writer) error {
+	if len(ps) > 1 {
+		return errs.New(errs.Unsupported, "saving several platforms at once is not supported")
+	}
+	var p *ocispec.Platform
+	if len(ps) == 1 {
+		p = &ps[0]
+	}
+	ctx, end, err := s.lease(ctx, "save") // what is being read must not be collected
+	if err != nil {
+		return err
+	}
+	defer end()
+	sv := &saver{s: s, ctx: ctx, tw: tar.NewWriter(w), wrote: map[string]bool{}, images: map[digest.Digest]*savedImage{}, repos: map[string]map[string]string{}}
+	// Everything is looked up before the first byte: then an unknown name is
+	// an error, and not a broken archive.
+	var plan []savePlan
+	for _, ref := range refs {
+		more, err := s.planSave(ctx, ref, p)
+		if err != nil {
+			return err
+		}
+		plan = append(plan, more...)
+	}
+	for _, x := range plan {
+		if err := sv.image(x); err != nil {
+			return fmt.Errorf("save %s: %w", x.img.ID, err)
+		}
+		s.event(events.ActionSave, x.img.ID.String(), x.img.ID.String(), x.img)
+	}
+	return sv.finish()
+}
+
+type savePlan struct {
+	img *Image
+	ref reference.NamedTagged // nil: by id
+}
+
+func (s *Service) planSave(ctx context.Context, ref string, p *ocispec.Platform) ([]savePlan, error) {
+	// A repository without a tag means all its tags.
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil && reference.IsNameOnly(named) {
+		recs, err := s.records(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var out []savePlan
+		for _, r := range recs {
+			t, ok := r.tag()
+			if !ok || t.Name() != named.Name() {
+				continue
+			}
+			img, err := s.choose(ctx, reference.FamiliarString(t), r.Target, p)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, savePlan{img, t})
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+	}
+	img, named, err := s.resolve(ctx, ref, p)
+	if err != nil {
+		return nil, err
+	}
+	t, _ := named.(reference.NamedTagged)
+	return []savePlan{{img, t}}, nil
+}
+
+type saver struct {
+	s      *Service
+	ctx    context.Context
+	tw     *tar.Writer
+	wrote  map[string]bool
+	order  []digest.Digest
+	images map[digest.Digest]*savedImage
+	index  []ocispec.Descriptor
+	repos  map[string]map[string]string // name → tag → topmost layer, for old readers
+}
+
+func blobPath(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
+
+func (v *saver) header(name string, size int64) error {
+	for i := range name {
+		if name[i] != '/' || v.wrote[name[:i+1]] {
+			continue
+		}
+		v.wrote[name[:i+1]] = true
+		if err := v.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name[:i+1], Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
+			return err
+		}
+	}
+	return v.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)})
+}
+
+func (v *saver) file(name string, body []byte) error {
+	if v.wrote[name] {
+		return nil
+	}
+	v.wrote[name] = true
+	if err := v.header(name, int64(len(body))); err != nil {
+		return err
+	}
+	_, err := v.tw.Write(body)
+	return err
+}
+
+func (v *saver) blob(d ocispec.Descriptor) error {
+	name := blobPath(d.Digest)
+	if v.wrote[name] {
+		return nil
+	}
+	v.wrote[name] = true
+	if err := v.header(name, d.Size); err != nil {
+		return err
+	}
+	_, err := v.s.store.Content.WriteTo(v.ctx, d.Digest, v.tw)
+	return err
+}
+
+// layers says how each layer can be written: as the manifest has it, or else by
+// the archive that can be made.
+func (v *saver) layers(m *ocispec.Manifest, img *Image) (_ []ocispec.Descriptor, same bool, err error) {
+	if len(m.Layers) != len(img.DiffIDs) {
+		return nil, false, errs.Newf(errs.Invalid, "%d layers, %d diff ids", len(m.Layers), len(img.DiffIDs))
+	}
+	out := slices.Clone(m.Layers)
+	same = true
+	for i, l := range out {
+		if info, err := v.s.store.Content.Info(v.ctx, l.Digest); err == nil {
+			out[i].Size = info.Size
+			continue
+		}
+		info, err := v.s.store.Content.Info(v.ctx, img.DiffIDs[i])
+		if err != nil {
+			return nil, false, fmt.Errorf("layer %s: its archive is not here: pull the image again: %w", l.Digest, err)
+		}
+		out[i] = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: img.DiffIDs[i], Size: info.Size}
+		same = false
+	}
+	return out, same, nil
+}
+
+func (v *saver) image(x savePlan) error {
+	m, err := v.s.manifest(v.ctx, x.img.Target)
+	if err != nil {
+		return err
+	}
+	layers, same, err := v.layers(m, x.img)
+	if err != nil {
+		return err
+	}
+	target := ocispec.Descriptor{MediaType: x.img.Target.MediaType, Digest: x.img.Target.Digest, Size: x.img.Target.Size}
+	body, err := content.ReadBlob(v.ctx, v.s.store.Content, target, oci.MaxManifest)
+	if err == nil && !same {
+		target, body, err = oci.NewManifest(m.Config, layers, m.Annotations)
+	}
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		if err := v.blob(l); err != nil {
+			return err
+		}
+	}
+	if err := v.blob(m.Config); err != nil {
+		return err
+	}
+	if err := v.file(blobPath(target.Digest), body); err != nil {
+		return err
+	}
+	entry := v.images[x.img.ID]
+	if entry == nil {
+		entry = &savedImage{Config: blobPath(m.Config.Digest), Layers: []string{}}
+		for _, l := range layers {
+			entry.Layers = append(entry.Layers, blobPath(l.Digest))
+		}
+		v.images[x.img.ID] = entry
+		v.order = append(v.order, x.img.ID)
+	}
+	p := x.img.Platform
+	target.Platform = &p
+	if x.ref != nil {
+		name := reference.FamiliarString(x.ref)
+		if !slices.Contains(entry.RepoTags, name) {
+			entry.RepoTags = append(entry.RepoTags, name)
+		}
+		target.Annotations = map[string]string{"io.containerd.image.name": x.ref.String(), ocispec.AnnotationRefName: x.ref.Tag()}
+		if n := len(layers); n > 0 {
+			repo := reference.FamiliarName(x.ref)
+			if v.repos[repo] == nil {
+				v.repos[repo] = map[string]string{}
+			}
+			v.repos[repo][x.ref.Tag()] = layers[n-1].Digest.Encoded()
+		}
+	}
+	v.index = append(v.index, target)
+	return nil
+}
+
+func (v *saver) finish() error {
+	list := []*savedImage{}
+	for _, id := range v.order {
+		list = append(list, v.images[id])
+	}
+	docs := []struct {
+		name string
+		doc  any
+	}{
+		{ocispec.ImageIndexFile, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: v.index}},
+		{"manifest.json", list},
+		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
+		{"repositories", v.repos},
+	}
+	for _, d := range docs {
+		if d.name == "repositories" && len(v.repos) == 0 {
+			continue
+		}
+		b, err := json.Marshal(d.doc)
+		if err != nil {
+			return err
+		}
+		if err := v.file(d.name, b); err != nil {
+			return err
+		}
+	}
+	return v.tw.Close()
+}
+
+// pathDigest reads the digest from a blob's path in an OCI layout.
+func pathDigest(name string) (digest.Digest, bool) {
+	alg, enc, ok := strings.Cut(strings.TrimPrefix(name, "blobs/"), "/")
+	if !ok || !strings.HasPrefix(name, "blobs/") {
+		return "", false
+	}
+	d := digest.NewDigestFromEncoded(digest.Algorithm(alg), enc)
+	return d, d.Validate() == nil
+}
