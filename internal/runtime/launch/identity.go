@@ -48,6 +48,9 @@ func (s *setup) readUserFile(path string) ([]byte, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
+	if st.Size() > maxUserFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxUserFile)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxUserFile+1))
 	if err == nil && len(data) > maxUserFile {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxUserFile)

@@ -143,11 +143,14 @@ func (s *server) events(conn *net.UnixConn) {
 		var b [1]byte
 		_, _ = conn.Read(b[:]) // nothing comes but the end
 	}()
-	for {
+	for first := true; ; first = false {
 		for _, e := range w.take() {
 			if send(conn, &response{Exit: &e}) != nil {
 				return
 			}
+		}
+		if first && send(conn, &response{}) != nil { // that was the past
+			return
 		}
 		select {
 		case <-gone:

@@ -4,6 +4,7 @@ package shim
 
 import (
 	"context"
+	"maps"
 	"net"
 	"time"
 
@@ -68,12 +69,20 @@ func (c *Client) follow(ctx context.Context, conn *net.UnixConn, out chan<- runt
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	now := make(map[told]bool)
+	complete := false // the shim has told all there was before
 	for {
 		var r response
 		files, err := receive(conn, &r)
 		closeAll(files)
-		if err != nil || r.Exit == nil {
+		if err != nil {
+			if !complete {
+				maps.Copy(now, before)
+			}
 			return now
+		}
+		if r.Exit == nil {
+			complete = true
+			continue
 		}
 		e := *r.Exit
 		t := told{key{e.ID, e.ExecID}, e.PID, e.At.UnixNano()}

@@ -50,7 +50,7 @@ func (s *server) await(p *process) (unix.WaitStatus, error) {
 		if p.child {
 			status, serr = proc.Wait(int(fd))
 		} else {
-			status, serr = adoptedExit(int(fd))
+			status, serr = adoptedExit(int(fd), &p.rec)
 		}
 		return !errors.Is(serr, unix.EAGAIN)
 	})
@@ -60,10 +60,13 @@ func (s *server) await(p *process) (unix.WaitStatus, error) {
 	return status, serr
 }
 
-// adoptedExit asks how somebody else's child has ended, which is known once its
-// parent has reaped it.
-func adoptedExit(fd int) (unix.WaitStatus, error) {
+// adoptedExit asks how somebody else's child has ended: the process table knows
+// until its parent has reaped it, the kernel's pidfd from then on.
+func adoptedExit(fd int, r *record) (unix.WaitStatus, error) {
 	for range 200 {
+		if status, err := proc.ZombieExit(r.PID, r.Ticks); err == nil {
+			return status, nil
+		}
 		status, err := proc.ExitOf(fd)
 		if !errors.Is(err, unix.EAGAIN) {
 			return status, err

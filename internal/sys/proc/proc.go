@@ -15,19 +15,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartTicks returns field 22 of /proc/PID/stat.
-func StartTicks(pid int) (uint64, error) {
+// stat returns the fields of /proc/PID/stat from the third on, numbered as
+// proc(5) does.
+func stat(pid int) (field func(n int) string, err error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	// The command, field 2, may hold anything, also spaces and parentheses.
 	i := strings.LastIndexByte(string(data), ')')
 	fields := strings.Fields(string(data[i+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat: too few fields", pid)
+	if len(fields) < 50 {
+		return nil, fmt.Errorf("/proc/%d/stat: too few fields", pid)
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	return func(n int) string { return fields[n-3] }, nil
+}
+
+// StartTicks returns when a process started, in clock ticks since boot.
+func StartTicks(pid int) (uint64, error) {
+	field, err := stat(pid)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(field(22), 10, 64)
+}
+
+// ZombieExit returns the wait status of a process that has ended and was not
+// reaped yet, by whoever its parent is; EAGAIN if it is no such process.
+func ZombieExit(pid int, ticks uint64) (unix.WaitStatus, error) {
+	field, err := stat(pid)
+	if err != nil || field(3) != "Z" || field(22) != strconv.FormatUint(ticks, 10) {
+		return 0, unix.EAGAIN
+	}
+	code, err := strconv.Atoi(field(52))
+	return unix.WaitStatus(code), err
 }
 
 // Open returns a non-blocking pidfd of the process that started at ticks, or

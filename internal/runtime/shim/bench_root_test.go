@@ -1,0 +1,107 @@
+//go:build root
+
+package shim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/moby/profiles/seccomp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
+)
+
+// BenchmarkStart times a container from the request to the news of its exit,
+// each after an idle moment (hot loops hide what the kernel waits for). Run it
+// with -benchtime=50x.
+func BenchmarkStart(b *testing.B) {
+	profile, err := seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, bc := range []struct {
+		name string
+		gap  time.Duration
+		full bool
+	}{{"gap/plain", 60 * time.Millisecond, false}, {"gap/seccomp", 60 * time.Millisecond, true}, {"hot/seccomp", 0, true}} {
+		b.Run(bc.name, func(b *testing.B) {
+			c, lower := shimOf(b), runtimetest.Rootfs(b)
+			ctx := context.Background()
+			exits, err := c.Events(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var started, ended, deleted []time.Duration
+			for i := range b.N {
+				l := runtimetest.Launch(b, lower, fmt.Sprintf("bench-%d", i), "true")
+				if bc.full {
+					l.Spec.Linux.Seccomp = profile
+				}
+				time.Sleep(bc.gap)
+				at := time.Now()
+				if _, err := c.Start(ctx, l); err != nil {
+					b.Fatal(err)
+				}
+				started = append(started, time.Since(at))
+				<-exits
+				ended = append(ended, time.Since(at))
+				at = time.Now()
+				if err := c.Delete(ctx, l.ID); err != nil {
+					b.Fatal(err)
+				}
+				deleted = append(deleted, time.Since(at))
+			}
+			report(b, "start", started)
+			report(b, "exit", ended)
+			report(b, "delete", deleted)
+		})
+	}
+}
+
+// BenchmarkExec is the same for one more process in a running container.
+func BenchmarkExec(b *testing.B) {
+	c, lower := shimOf(b), runtimetest.Rootfs(b)
+	ctx := context.Background()
+	exits, err := c.Events(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := runtimetest.Launch(b, lower, "host", "sleep", "1000")
+	if _, err := c.Start(ctx, l); err != nil {
+		b.Fatal(err)
+	}
+	p := *l.Spec.Process
+	p.Args = []string{"true"}
+	var ended []time.Duration
+	for i := range b.N {
+		time.Sleep(60 * time.Millisecond)
+		at := time.Now()
+		if _, err := c.Exec(ctx, &runtime.Exec{ContainerID: l.ID, ExecID: fmt.Sprintf("e%d", i), Process: &p}); err != nil {
+			b.Fatal(err)
+		}
+		<-exits
+		ended = append(ended, time.Since(at))
+	}
+	report(b, "exit", ended)
+	if err := c.Kill(ctx, l.ID, "", 9, false); err != nil {
+		b.Fatal(err)
+	}
+	<-exits
+	if err := c.Delete(ctx, l.ID); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func report(b *testing.B, what string, d []time.Duration) {
+	slices.Sort(d)
+	ms := func(i int) float64 { return float64(d[i].Microseconds()) / 1000 }
+	b.ReportMetric(ms(len(d)/2), what+"-p50-ms")
+	b.ReportMetric(ms(len(d)*9/10), what+"-p90-ms")
+	b.ReportMetric(ms(0), what+"-min-ms")
+	b.ReportMetric(0, "ns/op")
+}
