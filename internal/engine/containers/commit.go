@@ -15,11 +15,7 @@ import (
 
 // Commit makes an image of what a container has changed.
 func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
-	c, err := s.index.get(o.Container)
-	if err != nil {
-		return "", err
-	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, o.Container)
 	if err != nil {
 		return "", err
 	}

@@ -15,15 +15,11 @@ import (
 // ConnectNetwork attaches a container to a network: now if it runs, and at each
 // start from now on.
 func (s *Service) ConnectNetwork(ctx context.Context, containerID, networkID string, e *network.EndpointSettings) error {
-	c, err := s.index.get(containerID)
-	if err != nil {
-		return err
-	}
 	n, err := s.o.Networks.Lookup(networkID)
 	if err != nil {
 		return err
 	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, containerID)
 	if err != nil {
 		return err
 	}
@@ -95,15 +91,11 @@ func (s *Service) setInMemory(c *ctr, list map[string]*network.EndpointSettings)
 
 // DisconnectNetwork detaches a container from a network.
 func (s *Service) DisconnectNetwork(ctx context.Context, containerID, networkID string, force bool) error {
-	c, err := s.index.get(containerID)
-	if err != nil {
-		return err
-	}
 	n, err := s.o.Networks.Lookup(networkID)
 	if err != nil {
 		return err
 	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, containerID)
 	if err != nil {
 		return err
 	}

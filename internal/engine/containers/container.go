@@ -10,6 +10,7 @@ import (
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
@@ -58,6 +59,24 @@ func (c *ctr) turn(ctx context.Context) (done func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// claim finds a container and waits for its turn. The caller must call done.
+func (s *Service) claim(ctx context.Context, ref string) (c *ctr, done func(), err error) {
+	if c, err = s.index.get(ref); err != nil {
+		return nil, nil, err
+	}
+	if done, err = c.turn(ctx); err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if removed { // while we waited
+		done()
+		return nil, nil, errs.Newf(errs.NotFound, "No such container: %s", ref)
+	}
+	return c, done, nil
 }
 
 // record returns a copy of the declaration.

@@ -16,11 +16,7 @@ func (s *Service) Rename(ctx context.Context, id, to string) error {
 	if to == "" || strings.Trim(strings.TrimSpace(id), "/") == "" {
 		return errs.New(errs.Invalid, "Neither old nor new names may be empty")
 	}
-	c, err := s.index.get(strings.TrimSpace(id))
-	if err != nil {
-		return err
-	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, strings.TrimSpace(id))
 	if err != nil {
 		return err
 	}

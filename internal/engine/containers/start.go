@@ -24,11 +24,7 @@ const (
 
 // Start starts a container; one that runs already is an error of kind Unchanged.
 func (s *Service) Start(ctx context.Context, id string) error {
-	c, err := s.index.get(id)
-	if err != nil {
-		return err
-	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -41,16 +37,13 @@ func (s *Service) Start(ctx context.Context, id string) error {
 func (s *Service) startByHand(ctx context.Context, c *ctr) error {
 	c.mu.Lock()
 	switch p := c.st.Phase; {
-	case c.removed:
-		c.mu.Unlock()
-		return errs.Newf(errs.NotFound, "No such container: %s", c.id)
 	case p == Paused:
 		c.mu.Unlock()
 		return errs.New(errs.Conflict, "cannot start a paused container, try unpause instead")
 	case p.active():
 		c.mu.Unlock()
 		return errs.New(errs.Unchanged, "container is already running")
-	case p == Removing || p == Dead:
+	case p == Removing || p == Dead || c.removing:
 		c.mu.Unlock()
 		return errs.New(errs.Conflict, "container is marked for removal and cannot be started")
 	}

@@ -212,7 +212,7 @@ func (s *Service) Restart(ctx context.Context, id string, o StopOptions) error {
 			return fail(err)
 		}
 	}
-	done, err := c.turn(ctx)
+	_, done, err := s.claim(ctx, c.id)
 	if err != nil {
 		return err
 	}
@@ -227,11 +227,7 @@ func (s *Service) Restart(ctx context.Context, id string, o StopOptions) error {
 
 // Pause freezes a container's processes.
 func (s *Service) Pause(ctx context.Context, id string) error {
-	c, err := s.index.get(id)
-	if err != nil {
-		return err
-	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -265,11 +261,7 @@ func (s *Service) pause(ctx context.Context, c *ctr) error {
 
 // Unpause thaws them.
 func (s *Service) Unpause(ctx context.Context, id string) error {
-	c, err := s.index.get(id)
-	if err != nil {
-		return err
-	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, id)
 	if err != nil {
 		return err
 	}

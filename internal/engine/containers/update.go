@@ -13,10 +13,6 @@ import (
 // Update changes limits and restart policy, of a running container too.
 func (s *Service) Update(ctx context.Context, id string, u container.UpdateConfig) (container.UpdateResponse, error) {
 	none := container.UpdateResponse{Warnings: []string{}}
-	c, err := s.index.get(id)
-	if err != nil {
-		return none, err
-	}
 	if u.RestartPolicy.Name != "" || u.RestartPolicy.MaximumRetryCount != 0 {
 		if err := container.ValidateRestartPolicy(u.RestartPolicy); err != nil {
 			return none, errs.With(errs.Invalid, err)
@@ -26,7 +22,7 @@ func (s *Service) Update(ctx context.Context, id string, u container.UpdateConfi
 	if err != nil {
 		return none, err
 	}
-	done, err := c.turn(ctx)
+	c, done, err := s.claim(ctx, id)
 	if err != nil {
 		return none, err
 	}
