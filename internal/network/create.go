@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -12,7 +13,6 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
-	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/network/ipam"
 	"github.com/skiff-containers/skiff/internal/network/link"
 )
@@ -86,6 +86,9 @@ func (m *Manager) declared(r *network.CreateRequest) (Record, error) {
 	return rec, nil
 }
 
+// networkName allows one letter too, unlike the names of containers.
+var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
 func checkRequest(r *network.CreateRequest) error {
 	switch r.Name {
 	case "":
@@ -93,8 +96,8 @@ func checkRequest(r *network.CreateRequest) error {
 	case network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault:
 		return errs.Newf(errs.Denied, "operation is not permitted on predefined %s network", r.Name)
 	}
-	if !ids.ValidName(r.Name) {
-		return errs.Newf(errs.Invalid, "invalid network name: %q: only %s are allowed", r.Name, ids.NamePattern)
+	if !networkName.MatchString(r.Name) {
+		return errs.Newf(errs.Invalid, "invalid network name: %q: want %s", r.Name, networkName)
 	}
 	switch r.Driver {
 	case "", "default", driverBridge:

@@ -1,6 +1,8 @@
 package network
 
 import (
+	"errors"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,6 +15,7 @@ import (
 // firewall is the host's table: what it should hold, and the way to the kernel.
 type firewall struct {
 	kernel *apply.Firewall
+	watch  *apply.Watch
 
 	// mu guards what follows, and orders changes of the kernel: it is held for
 	// the tens of microseconds that a transaction takes.
@@ -42,10 +45,12 @@ func openFirewall(table string, onlyOurs bool) (*firewall, error) {
 		kernel: kernel, host: rules.Host{Table: table, OnlyOurs: onlyOurs},
 		ports: map[portAt]rules.Port{}, stale: map[portAt]bool{},
 	}
+	if f.watch, err = apply.OpenWatch(); err != nil {
+		return nil, errors.Join(err, kernel.Close())
+	}
 	old, err := kernel.Ports(table)
 	if err != nil {
-		_ = kernel.Close()
-		return nil, err
+		return nil, errors.Join(err, f.close())
 	}
 	for _, p := range old {
 		f.ports[at(p)], f.stale[at(p)] = p, true
@@ -53,7 +58,20 @@ func openFirewall(table string, onlyOurs bool) (*firewall, error) {
 	return f, nil
 }
 
-func (f *firewall) close() error { return f.kernel.Close() }
+func (f *firewall) close() error { return errors.Join(f.watch.Close(), f.kernel.Close()) }
+
+// guard repairs the table for as long as the watch is open.
+func (f *firewall) guard(log *slog.Logger) {
+	f.watch.Run(f.host.Table, func() {
+		repaired, err := f.repair()
+		switch {
+		case err != nil:
+			log.Error("cannot put the firewall's table back", "table", f.host.Table, "error", err)
+		case repaired:
+			log.Warn("somebody deleted the firewall's table: it was put back", "table", f.host.Table)
+		}
+	})
+}
 
 // setNetworks puts the whole table in place, in one transaction.
 func (f *firewall) setNetworks(ns []rules.Network) error {
@@ -63,11 +81,15 @@ func (f *firewall) setNetworks(ns []rules.Network) error {
 	return f.replace()
 }
 
-// refresh puts the whole table in place as it should be.
-func (f *firewall) refresh() error {
+// repair puts the table back if somebody took it away.
+func (f *firewall) repair() (repaired bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.replace()
+	there, err := f.kernel.Exists(f.host.Table)
+	if there || err != nil {
+		return false, err
+	}
+	return true, f.replace()
 }
 
 func (f *firewall) replace() error {

@@ -56,6 +56,7 @@ type lab struct {
 	*Manager
 	o      Options
 	db     *meta.DB
+	spaces *link.Spaces // of the test itself: open while there is no manager
 	events *recorder
 }
 
@@ -71,6 +72,9 @@ func newLab(t testing.TB, change ...func(*Options)) *lab {
 		t.Fatal(err)
 	}
 	l := &lab{t: t, db: db, events: &recorder{}}
+	if l.spaces, err = link.OpenSpaces(); err != nil {
+		t.Fatal(err)
+	}
 	var logs io.Writer = io.Discard
 	if testing.Verbose() {
 		logs = os.Stderr
@@ -109,6 +113,7 @@ func (l *lab) restart() {
 func (l *lab) wipe() {
 	_ = l.Close()
 	_ = l.db.Close()
+	_ = l.spaces.Close()
 	veths, bridges, err := link.Owned(l.group)
 	if err != nil {
 		l.t.Error(err)
@@ -332,3 +337,5 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		runtime.Gosched()
 	}
 }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

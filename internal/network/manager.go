@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/meta"
 	"github.com/skiff-containers/skiff/internal/network/ipam"
 	"github.com/skiff-containers/skiff/internal/network/link"
@@ -71,7 +72,9 @@ type Manager struct {
 // New makes the predefined networks and brings those of the database up. What a
 // daemon before left running is kept until [Manager.Reconcile].
 func New(ctx context.Context, o Options) (*Manager, error) {
-	o.fill()
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
 	m := &Manager{
 		o: o, group: groupOf(o.RunDir), ports: newPortTable(), quit: make(chan struct{}),
 		lans: map[string]*lan{}, sandboxes: map[string]*Sandbox{}, resting: map[string]rest{},
@@ -82,7 +85,7 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-func (o *Options) fill() {
+func (o *Options) fill() error {
 	if o.DefaultBridgeName == "" {
 		o.DefaultBridgeName = "skiff0"
 	}
@@ -101,6 +104,13 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	for _, p := range o.Pools {
+		if !p.Base.IsValid() || !p.Base.Addr().Is4() || p.Size < p.Base.Bits() || p.Size > 30 {
+			return errs.Newf(errs.Invalid, "invalid address pool %s with subnets of %d bits: want an IPv4 prefix and %d to 30",
+				p.Base, p.Size, max(p.Base.Bits(), 1))
+		}
+	}
+	return nil
 }
 
 // groupOf derives the interface group of a daemon from its run directory, so
@@ -112,7 +122,7 @@ func groupOf(runDir string) uint32 {
 }
 
 func (m *Manager) start(ctx context.Context) (err error) {
-	if err := os.MkdirAll(filepath.Join(m.o.RunDir, "network"), 0o700); err != nil {
+	if err := os.MkdirAll(m.o.RunDir, 0o700); err != nil {
 		return err
 	}
 	if m.spaces, err = link.OpenSpaces(); err != nil {
@@ -138,6 +148,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if err := m.fw.setNetworks(m.firewallNetworks()); err != nil {
 		return err
 	}
+	m.bg.Go(func() { m.fw.guard(m.o.Log) })
 	if m.o.PoolSize > 0 {
 		m.ahead = newAhead(m.spaces, m.o.PoolSize, m.o.Log)
 	}
@@ -149,7 +160,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 // neighbours because it runs containers.
 func (m *Manager) enableForwarding() (onlyOurs bool, err error) {
 	const knob = "net/ipv4/ip_forward"
-	marker := filepath.Join(m.o.RunDir, "network", "forwarding-was-off")
+	marker := filepath.Join(m.o.RunDir, "forwarding-was-off")
 	now, err := os.ReadFile("/proc/sys/" + knob)
 	if err != nil {
 		return false, err
@@ -189,15 +200,15 @@ func (m *Manager) Close() error {
 	if m.watch != nil {
 		bad = append(bad, m.watch.Close())
 	}
+	if m.fw != nil {
+		bad = append(bad, m.fw.close())
+	}
 	m.bg.Wait()
 	if m.ahead != nil {
 		m.ahead.close()
 	}
 	if m.rt != nil {
 		m.rt.Close()
-	}
-	if m.fw != nil {
-		bad = append(bad, m.fw.close())
 	}
 	if m.spaces != nil {
 		bad = append(bad, m.spaces.Close())
