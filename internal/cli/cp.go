@@ -35,6 +35,10 @@ directory of the container; with '-' as the destination one is written to STDOUT
 		Args:        exactArgs(2),
 		Annotations: map[string]string{namesKey: "container cp, cp"},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("quiet") {
+				_, tty := terminal(a.err)
+				o.quiet = !tty // a report is for people
+			}
 			return a.cp(cmd.Context(), args[0], args[1], &o)
 		},
 		ValidArgsFunction: a.completeCopy,

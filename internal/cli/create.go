@@ -121,7 +121,7 @@ func (a *app) create(ctx context.Context, cl *client.Client, d *runopts.Document
 	}
 	named, err := reference.ParseAnyReference(d.Config.Image)
 	if err != nil {
-		return "", fmt.Errorf("invalid reference format: %w", err)
+		return "", err
 	}
 	pull := func() error {
 		n, ok := named.(reference.Named)

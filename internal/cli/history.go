@@ -56,6 +56,10 @@ func historyTable(human, trunc bool, now time.Time) *format.Table[image.HistoryR
 	col := format.Col[h]
 	created := func(v h) time.Time { return time.Unix(v.Created, 0) }
 	at := func(v h) string { return created(v).Format(time.RFC3339) }
+	since := "CREATED"
+	if !human {
+		since = "CREATED AT"
+	}
 	return &format.Table[h]{
 		Columns: []format.Column[h]{
 			col("ID", "IMAGE", func(v h) string {
@@ -65,7 +69,7 @@ func historyTable(human, trunc bool, now time.Time) *format.Table[image.HistoryR
 				return v.ID
 			}),
 			col("CreatedAt", "CREATED AT", at),
-			col("CreatedSince", "CREATED", func(v h) string {
+			col("CreatedSince", since, func(v h) string {
 				if !human {
 					return at(v)
 				}

@@ -39,7 +39,7 @@ func newPort(a *app) *cobra.Command {
 				return fmt.Errorf("invalid port: %s: %w", args[1], err)
 			}
 			if len(ports[p]) == 0 {
-				return fmt.Errorf("no public port '%s' published for %s", args[1], args[0])
+				return &statusError{1, fmt.Sprintf("Error: No public port '%s' published for %s", args[1], args[0])}
 			}
 			for _, b := range ports[p] {
 				fmt.Fprintln(a.out, binding(b))

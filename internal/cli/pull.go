@@ -36,7 +36,7 @@ func newPull(a *app) *cobra.Command {
 			ref, err := reference.ParseNormalizedNamed(args[0])
 			switch {
 			case err != nil:
-				return fmt.Errorf("invalid reference format: %w", err)
+				return err
 			case o.all && !reference.IsNameOnly(ref):
 				return errors.New("tag can't be used with --all-tags/-a")
 			case !o.all && reference.IsNameOnly(ref):

@@ -26,7 +26,7 @@ func newPush(a *app) *cobra.Command {
 			ref, err := reference.ParseNormalizedNamed(args[0])
 			switch {
 			case err != nil:
-				return fmt.Errorf("invalid reference format: %w", err)
+				return err
 			case all && !reference.IsNameOnly(ref):
 				return errors.New("tag can't be used with --all-tags/-a")
 			case !all && reference.IsNameOnly(ref):

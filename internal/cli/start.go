@@ -57,7 +57,7 @@ func (a *app) start(ctx context.Context, cl *client.Client, names []string, o mo
 		fmt.Fprintln(a.out, n)
 	}
 	if failed != "" {
-		return &statusError{1, "failed to start containers: " + failed[2:]}
+		return &statusError{1, "Error: failed to start containers: " + failed[2:]}
 	}
 	return nil
 }

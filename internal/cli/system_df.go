@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/image"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -96,7 +97,7 @@ func printVerboseDf(w io.Writer, du *moby.DiskUsageResult, now time.Time) error 
 	fmt.Fprint(w, "Images space usage:\n\n")
 	images := imageTable(true, false, now)
 	images.Default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
-	if err := images.Write(w, "", false, imageRows(du.Images.Items, false, false)); err != nil {
+	if err := images.Write(w, "", false, firstNames(du.Images.Items)); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nContainers space usage:\n\n")
@@ -117,6 +118,15 @@ func printVerboseDf(w io.Writer, du *moby.DiskUsageResult, now time.Time) error 
 	}
 	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(du.BuildCache.TotalSize)))
 	return cacheTable(now).Write(w, "", false, du.BuildCache.Items)
+}
+
+// firstNames is one line for each image, under its first name.
+func firstNames(list []image.Summary) []imageRow {
+	var rows []imageRow
+	for _, img := range list {
+		rows = append(rows, imageRows([]image.Summary{img}, false, false)[0])
+	}
+	return rows
 }
 
 func cacheTable(now time.Time) *format.Table[build.CacheRecord] {

@@ -201,10 +201,14 @@ type tree struct {
 func (t *tree) pack(p *archive.Packer) error {
 	p.ZeroOwner = true
 	seen := map[string]bool{}
+	hides := t.extra != nil
 	p.Select = func(rel string, info fs.FileInfo) (archive.Entry, error) {
 		e, err := t.ignore.entry(rel, info.IsDir())
 		if err != nil {
 			return e, err
+		}
+		if hides && rel == ignoreFile {
+			return archive.Omit, nil // a longer one follows
 		}
 		// The daemon needs these even if they are left out of the image.
 		if !info.IsDir() && (rel == t.dockerfile || rel == ignoreFile) {
@@ -218,13 +222,26 @@ func (t *tree) pack(p *archive.Packer) error {
 	if err := p.AddTree(t.dir, "."); err != nil {
 		return err
 	}
-	if t.extra != nil {
-		return p.AddBytes(t.dockerfile, t.extra, 0o600, time.Unix(0, 0))
+	if hides {
+		if err := p.AddBytes(t.dockerfile, t.extra, 0o600, time.Unix(0, 0)); err != nil {
+			return err
+		}
+		return p.AddBytes(ignoreFile, t.hidingIgnore(), 0o600, time.Unix(0, 0))
 	}
 	if !seen[t.dockerfile] {
 		return p.AddFile(filepath.Join(t.dir, filepath.FromSlash(t.dockerfile)), t.dockerfile)
 	}
 	return nil
+}
+
+// hidingIgnore is the context's .dockerignore, which also names the Dockerfile
+// that we slip in: the builder keeps it out of what COPY sees.
+func (t *tree) hidingIgnore() []byte {
+	text, err := os.ReadFile(filepath.Join(t.dir, ignoreFile))
+	if err != nil {
+		text = []byte(ignoreFile)
+	}
+	return append(bytes.TrimRight(text, "\n"), "\n"+t.dockerfile+"\n"...)
 }
 
 // stream runs a packer as the other end of a pipe.

@@ -112,7 +112,7 @@ func (t *Table[T]) Prepare(format string, quiet bool) (*Prepared[T], error) {
 
 // Uses reports whether the format asks for a column.
 func (p *Prepared[T]) Uses(column string) bool {
-	return p.json || strings.Contains(p.source, "."+column)
+	return p.json || strings.Contains(p.source, "."+column) || strings.Contains(p.source, "json .}")
 }
 
 // Write prints the items.

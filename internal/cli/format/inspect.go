@@ -13,25 +13,15 @@ type Inspected struct {
 	Raw   []byte
 }
 
-// Inspect prints objects: as an indented JSON list, as one JSON object a line
-// ("json"), or each through a template. A template that does not fit the type
+// Inspect prints objects: as an indented JSON list, as a compact one ("json"),
+// or each through a template. A template that does not fit the type
 // is tried on the daemon's own document, which may know fields we do not.
 func Inspect(w io.Writer, source string, objects []Inspected) error {
 	switch source {
 	case "":
-		return inspectList(w, objects)
+		return inspectList(w, objects, func(dst *bytes.Buffer, src []byte) error { return json.Indent(dst, src, "", "    ") })
 	case JSONKey:
-		for _, o := range objects {
-			var b bytes.Buffer
-			if err := json.Compact(&b, o.Raw); err != nil {
-				return err
-			}
-			b.WriteByte('\n')
-			if _, err := w.Write(b.Bytes()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return inspectList(w, objects, json.Compact)
 	}
 	for _, o := range objects {
 		if err := inspectOne(w, source, o); err != nil {
@@ -65,7 +55,7 @@ func inspectOne(w io.Writer, source string, o Inspected) error {
 	return err
 }
 
-func inspectList(w io.Writer, objects []Inspected) error {
+func inspectList(w io.Writer, objects []Inspected, lay func(dst *bytes.Buffer, src []byte) error) error {
 	if len(objects) == 0 {
 		_, err := io.WriteString(w, "[]\n")
 		return err
@@ -79,7 +69,7 @@ func inspectList(w io.Writer, objects []Inspected) error {
 	}
 	all.WriteByte(']')
 	var out bytes.Buffer
-	if err := json.Indent(&out, all.Bytes(), "", "    "); err != nil {
+	if err := lay(&out, all.Bytes()); err != nil {
 		return err
 	}
 	out.WriteByte('\n')
