@@ -16,6 +16,11 @@ import (
 // listen starts a server over the fake on a unix socket.
 func listen(t testing.TB, f *fake) (s *Server, socket string) {
 	t.Helper()
+	return listenTo(t, f.backends())
+}
+
+func listenTo(t testing.TB, b Backends) (s *Server, socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // short: socket paths are limited
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +31,7 @@ func listen(t testing.TB, f *fake) (s *Server, socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = New(Options{Backends: f.backends(), Version: "0.0"})
+	s = New(Options{Backends: b, Version: "0.0"})
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background(), l) }()
 	t.Cleanup(func() {
