@@ -2,7 +2,9 @@ package remote
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,17 +27,15 @@ type said struct {
 
 func registrySaid(err error) (s said) {
 	var st remoteerrors.ErrUnexpectedStatus
-	if errors.As(err, &st) {
-		s.status = st.StatusCode
+	if !errors.As(err, &st) {
+		return s
 	}
-	var list docker.Errors
-	if errors.As(err, &list) && list.Len() > 0 {
-		var e docker.Error
-		if errors.As(list[0], &e) {
-			s.code, s.message = e.Code.String(), e.Message
-		} else {
-			s.message = list[0].Error()
-		}
+	s.status = st.StatusCode
+	var body struct {
+		Errors []struct{ Code, Message string }
+	}
+	if json.Unmarshal(st.Body, &body) == nil && len(body.Errors) > 0 {
+		s.code, s.message = body.Errors[0].Code, body.Errors[0].Message
 	}
 	return s
 }
@@ -46,6 +46,8 @@ func (s said) text() string {
 		return strings.ToLower(strings.ReplaceAll(s.code, "_", " ")) + ": " + s.message
 	case s.message != "":
 		return s.message
+	case s.status == http.StatusUnauthorized:
+		return "unauthorized: authentication required"
 	case s.status != 0:
 		return "registry answered " + http.StatusText(s.status)
 	}
@@ -61,6 +63,9 @@ func denied(op string, named reference.Named, detail string) error {
 	if op == "pull" {
 		return errs.Newf(errs.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %s", repo, detail)
 	}
+	if strings.HasPrefix(detail, "unauthorized") {
+		return errs.New(errs.Unauthorized, detail)
+	}
 	return errs.New(errs.Denied, detail)
 }
 
@@ -72,8 +77,13 @@ func explain(op string, named reference.Named, object string, err error) error {
 	if netErr := explainNetwork(named, err); netErr != nil {
 		return netErr
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errs.Newf(errs.Unavailable, "%s %s: the registry broke off in the middle of an answer: %w", op, reference.FamiliarName(named), err)
+	}
 	s := registrySaid(err)
 	switch {
+	case op == "push" && strings.Contains(err.Error(), "no basic auth credentials"):
+		return errs.New(errs.Unauthorized, "no basic auth credentials")
 	case errors.Is(err, docker.ErrInvalidAuthorization) && strings.Contains(err.Error(), "no basic auth credentials"):
 		return errs.Newf(errs.Unauthorized, "Head %q: no basic auth credentials", manifestURL(named, object))
 	case errors.Is(err, docker.ErrInvalidAuthorization), s.status == http.StatusUnauthorized:

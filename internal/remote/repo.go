@@ -65,6 +65,13 @@ func (r *Repository) ref(object string) string {
 // Resolve asks what a tag or digest names.
 func (r *Repository) Resolve(ctx context.Context, object string) (ocispec.Descriptor, error) {
 	_, desc, err := r.resolver.Resolve(ctx, r.ref(object))
+	if errdefs.IsNotFound(err) {
+		// The answer to HEAD has no body that says what was not found.
+		scope := docker.WithScope(ctx, "repository:"+reference.Path(r.named)+":pull")
+		if _, gerr := r.getJSON(scope, "/"+reference.Path(r.named)+"/manifests/"+object, new(any)); registrySaid(gerr).status == http.StatusNotFound {
+			err = gerr
+		}
+	}
 	if err != nil {
 		return desc, explain("pull", r.named, object, err)
 	}
@@ -222,13 +229,5 @@ func get(ctx context.Context, h docker.RegistryHost, path string) (*http.Respons
 
 // unexpected is the error of an answer, with what the registry said.
 func unexpected(resp *http.Response) error {
-	err := remoteerrors.NewUnexpectedStatusErr(resp)
-	var st remoteerrors.ErrUnexpectedStatus
-	if errors.As(err, &st) {
-		var list docker.Errors
-		if json.Unmarshal(st.Body, &list) == nil && list.Len() > 0 {
-			return errors.Join(err, list)
-		}
-	}
-	return err
+	return remoteerrors.NewUnexpectedStatusErr(resp)
 }

@@ -209,7 +209,7 @@ func (s *Service) unpack(ctx context.Context, in io.Reader, blob ocispec.Descrip
 	// broken connection, or content that is not what was asked for.
 	fail := func(err error) error {
 		if m.err != nil {
-			return m.err
+			return fmt.Errorf("read layer %s: %w", blob.Digest, m.err)
 		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, syscall.ENOSPC) {
 			return err
