@@ -42,6 +42,8 @@ var beside = map[string]bool{
 	"internal/layer internal/content":                   true,
 	"internal/runtime internal/logs":                    true,
 	"internal/engine/containers internal/engine/events": true,
+	"internal/engine/builds internal/engine/events":     true,
+	"internal/engine/system internal/engine/events":     true,
 }
 
 // upward: the values that pass between engine and shim are declared once, in
