@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -24,8 +25,8 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 	case v.st.Phase == Removing || v.st.Phase == Dead:
 		return nil, nil, errs.Newf(errs.Conflict, "container %s is marked for removal", c.id)
 	case v.st.Phase.live():
-		r, err := s.o.Layers.OpenPID(ctx, v.st.PID)
-		if err == nil || c.status().PID == v.st.PID {
+		r, err := s.openLive(ctx, c, v.st.PID)
+		if r != nil || err != nil {
 			return r, &v.rec, err
 		} // it has ended meanwhile
 	}
@@ -41,6 +42,27 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 	}
 	r, err := s.o.Layers.OpenRoot(ctx, *rootfs, mounts)
 	return r, &v.rec, err
+}
+
+// openLive opens the root of a container's process, and makes sure that the
+// number is not another's by now: nil and no error if it is.
+func (s *Service) openLive(ctx context.Context, c *ctr, pid int) (Root, error) {
+	r, err := s.o.Layers.OpenPID(ctx, pid)
+	if c.status().PID != pid {
+		if err == nil {
+			_ = r.Close()
+		}
+		return nil, nil //nolint:nilnil // told apart by the caller
+	}
+	if err != nil {
+		return nil, err
+	}
+	pids, err := s.o.Runtime.PIDs(ctx, c.id)
+	if err == nil && slices.Contains(pids, pid) {
+		return r, nil
+	}
+	_ = r.Close()
+	return nil, err
 }
 
 // pathErr gives a missing path docker's words.

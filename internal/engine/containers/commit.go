@@ -15,14 +15,12 @@ import (
 
 // Commit makes an image of what a container has changed.
 func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
-	c, done, err := s.claim(ctx, o.Container)
+	c, err := s.index.get(o.Container)
 	if err != nil {
 		return "", err
 	}
-	defer done()
-	c.mu.Lock()
-	phase, rec := c.st.Phase, c.rec
-	c.mu.Unlock()
+	v := c.look()
+	phase, rec := v.st.Phase, v.rec
 	switch phase {
 	case Dead:
 		return "", errs.Newf(errs.Conflict, "You cannot commit container %s which is Dead", c.id)
@@ -41,14 +39,18 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 		return "", err
 	}
 	if o.Pause && phase == Running {
-		if err := s.pause(ctx, c); err != nil {
+		// Paused, not held: to read a large layer takes time, and whoever wants to
+		// end the container meanwhile may.
+		if err := s.Pause(ctx, c.id); err != nil && !errs.Is(err, errs.Conflict) {
 			return "", err
+		} else if err == nil {
+			defer func() {
+				err := s.Unpause(context.WithoutCancel(ctx), c.id)
+				if err != nil && !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound) {
+					s.log.ErrorContext(ctx, "cannot resume a container after commit", "container", c.id, "err", err)
+				}
+			}()
 		}
-		defer func() {
-			if err := s.resume(context.WithoutCancel(ctx), c); err != nil {
-				s.log.ErrorContext(ctx, "cannot resume a container after commit", "container", c.id, "err", err)
-			}
-		}()
 	}
 	id, err := s.o.Images.Commit(ctx, Commit{
 		Parent: img, Upper: filepath.Join(s.dataDir(c.id), upperName), Config: imageConfigOf(config),

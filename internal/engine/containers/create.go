@@ -38,12 +38,6 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (container.Create
 	c := newCtr(d.rec)
 	c.st.Phase = Created
 	c.image = d.image
-	if d.image != nil {
-		if err := s.o.Images.Pin(ctx, d.image, id); err != nil {
-			return none, err
-		}
-		undo.Push(func() { s.unpin(ctx, d.image.ID, id) })
-	}
 	if err := s.acquire(ctx, c.rec.Mounts, id, &undo); err != nil {
 		return none, err
 	}
@@ -91,7 +85,8 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 			return nil, err
 		}
 		config = merge(&cfg, base)
-		d.rec.ImageID, d.rec.Manifest, d.rec.Platform = d.image.ID, d.image.Manifest, d.image.Platform
+		d.rec.ImageID, d.rec.ChainID = d.image.ID, d.image.ChainID
+		d.rec.Manifest, d.rec.Platform = d.image.Manifest, d.image.Platform
 	}
 	if config.WorkingDir != "" {
 		config.WorkingDir = path.Clean(config.WorkingDir)

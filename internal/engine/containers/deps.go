@@ -47,17 +47,24 @@ type Image struct {
 	Manifest *ocispec.Descriptor // its manifest, if known
 	Platform ocispec.Platform
 	Config   dockerspec.DockerOCIImageConfig
-	Handle   any // the image store's own, passed back to it
+	ChainID  string // names its topmost layer
+	// Handle is the image store's own, passed back to it. It is nil for an image
+	// that was removed by force from under its container: then there are only ID
+	// and ChainID to find the layers by.
+	Handle any
 }
 
-// Images is the image store behind an adapter.
+// Images is the image store behind an adapter. Who has an image it learns from
+// [Service.UsersOfImage]: a start or create writes nothing to keep an image. An
+// image that is removed in spite of its containers is pinned for them by the
+// store; Unpin lets it go.
 type Images interface {
 	// Resolve finds an image by name, id or prefix; NotFound if there is none.
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*Image, error)
 	// Lowers lists the directories of its layers, topmost first.
 	Lowers(ctx context.Context, img *Image) ([]string, error)
-	// Pin keeps its layers for as long as the container has them.
-	Pin(ctx context.Context, img *Image, containerID string) error
+	// Unpin ends what a removal by force pinned for a container; nothing is no
+	// error.
 	Unpin(ctx context.Context, imageID, containerID string) error
 	// Size is what its layers take, in bytes.
 	Size(ctx context.Context, img *Image) (int64, error)

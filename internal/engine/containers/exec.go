@@ -203,6 +203,7 @@ func (s *Service) ExecAttach(ctx context.Context, execID string, o ExecStartOpti
 	stream, err := s.o.Runtime.Attach(ctx, e.c.id, e.id, want, e.io(), runtime.Log{})
 	if err != nil {
 		s.execFailed(e, err)
+		close(e.ready)
 		return nil, err
 	}
 	if err := s.runExec(ctx, rec, e, o); err != nil {

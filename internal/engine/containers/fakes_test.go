@@ -421,7 +421,11 @@ func (r *fakeRuntime) Update(_ context.Context, _ string, res *specs.LinuxResour
 	r.updates = append(r.updates, res)
 	return r.f.at("runtime.Update")
 }
-func (r *fakeRuntime) PIDs(context.Context, string) ([]int, error) { return []int{os.Getpid()}, nil }
+func (r *fakeRuntime) PIDs(_ context.Context, id string) ([]int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return []int{r.ctrs[id].pid}, nil
+}
 
 func (r *fakeRuntime) List(context.Context) ([]runtime.State, error) {
 	r.mu.Lock()
@@ -585,32 +589,22 @@ func (i *fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform)
 	if err := i.f.at("Resolve"); err != nil {
 		return nil, err
 	}
-	if ref == "missing" {
+	if ref == "missing" || i.f.at("Resolve "+ref) != nil {
 		return nil, errs.Newf(errs.NotFound, "No such image: %s", ref)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return &Image{ID: "sha256:" + strings.TrimPrefix(ref, "sha256:"), Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: i.config}, nil
+	return &Image{ID: "sha256:" + strings.TrimPrefix(ref, "sha256:"), ChainID: "sha256:chain", Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: i.config}, nil
 }
 
 func (i *fakeImages) Lowers(context.Context, *Image) ([]string, error) {
 	return []string{"/lower"}, i.f.at("Lowers")
 }
 
-func (i *fakeImages) Pin(_ context.Context, img *Image, id string) error {
-	if err := i.f.at("Pin"); err != nil {
-		return err
-	}
+func (i *fakeImages) Unpin(_ context.Context, _, id string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.pins[img.ID+"/"+id] = 1
-	return nil
-}
-
-func (i *fakeImages) Unpin(_ context.Context, img, id string) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.pins, img+"/"+id)
+	delete(i.pins, id)
 	return nil
 }
 func (i *fakeImages) pinned() int                                 { i.mu.Lock(); defer i.mu.Unlock(); return len(i.pins) }

@@ -27,6 +27,7 @@ type Record struct {
 	Name     string              `json:"name"` // without docker's slash
 	Created  time.Time           `json:"created"`
 	ImageID  string              `json:"imageID,omitempty"`
+	ChainID  string              `json:"chainID,omitempty"` // of the image's topmost layer
 	Manifest *ocispec.Descriptor `json:"manifest,omitempty"`
 	Platform ocispec.Platform    `json:"platform"`
 

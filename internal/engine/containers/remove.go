@@ -67,6 +67,12 @@ func (s *Service) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 	}
 }
 
+func (s *Service) unpin(ctx context.Context, imageID, id string) {
+	if err := s.o.Images.Unpin(ctx, imageID, id); err != nil {
+		s.log.WarnContext(ctx, "cannot let go of an image", "image", imageID, "container", id, "err", err)
+	}
+}
+
 // removingLocked reports whether a removal is under way; the caller has mu.
 func (c *ctr) removingLocked() bool { return c.removing }
 
@@ -95,14 +101,13 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool) error 
 	s.removeRunDir(c.id)
 	s.throwAway(s.dataDir(c.id))
 	for _, m := range rec.Mounts {
-		switch m.Type {
-		case mount.TypeVolume:
+		if m.Type == mount.TypeVolume {
 			s.giveBack(ctx, m, c.id, volumes)
-		case mount.TypeImage:
-			s.unpin(ctx, m.Source, c.id)
 		}
 	}
-	s.unpin(ctx, rec.ImageID, c.id)
+	if rec.ImageID != "" {
+		s.unpin(ctx, rec.ImageID, c.id)
+	}
 	s.execs.drop(c.id)
 
 	c.mu.Lock()

@@ -144,11 +144,7 @@ func (s *Service) acquire(ctx context.Context, mounts []Mount, id string, undo *
 			if err != nil {
 				return err
 			}
-			if err := s.o.Images.Pin(ctx, img, id); err != nil {
-				return err
-			}
 			m.Name, m.Source = m.Source, img.ID
-			undo.Push(func() { s.unpin(context.WithoutCancel(ctx), img.ID, id) })
 		}
 	}
 	return nil
@@ -167,14 +163,5 @@ func (s *Service) giveBack(ctx context.Context, m Mount, id string, remove bool)
 	// Another container may have it by --volumes-from: then it stays.
 	if err := s.o.Volumes.Remove(ctx, m.Name); err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Conflict) {
 		s.log.WarnContext(ctx, "cannot remove an anonymous volume", "volume", m.Name, "container", id, "err", err)
-	}
-}
-
-func (s *Service) unpin(ctx context.Context, imageID, id string) {
-	if imageID == "" {
-		return
-	}
-	if err := s.o.Images.Unpin(ctx, imageID, id); err != nil {
-		s.log.WarnContext(ctx, "cannot let go of an image", "image", imageID, "container", id, "err", err)
 	}
 }

@@ -51,6 +51,7 @@ func (s *Service) Restore(ctx context.Context) error {
 	}
 	for _, id := range plan.throwOut {
 		s.throwAway(s.dataDir(id))
+		s.unpin(ctx, "", id)
 	}
 	for _, id := range plan.clearRun {
 		s.removeRunDir(id)
@@ -143,7 +144,7 @@ func (s *Service) take(ctx context.Context, ft *fate) {
 	if ft.adopt || ft.exit != nil {
 		s.adoptSandbox(ctx, c, ft)
 	}
-	s.hold(ctx, c, rec)
+	s.hold(ctx, rec)
 	s.index.add(c)
 }
 
@@ -163,29 +164,14 @@ func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {
 	s.followFiles(c, sb)
 }
 
-// hold tells the volumes and images that the container has them still.
-func (s *Service) hold(ctx context.Context, c *ctr, rec *Record) {
-	warn := func(what string, err error) {
-		if err != nil {
-			s.log.WarnContext(ctx, "cannot hold on to what a container uses", "container", rec.ID, "what", what, "err", err)
-		}
-	}
-	if img, err := s.imageOf(ctx, c, rec); err != nil {
-		warn(rec.ImageID, err)
-	} else if img != nil {
-		warn(rec.ImageID, s.o.Images.Pin(ctx, img, rec.ID))
-	}
+// hold tells the volumes that the container has them still.
+func (s *Service) hold(ctx context.Context, rec *Record) {
 	for _, m := range rec.Mounts {
-		switch m.Type {
-		case mount.TypeVolume:
-			_, err := s.o.Volumes.Acquire(ctx, m.Name, m.Driver, nil, nil, rec.ID)
-			warn(m.Name, err)
-		case mount.TypeImage:
-			img, err := s.o.Images.Resolve(ctx, m.Source, nil)
-			if err == nil {
-				err = s.o.Images.Pin(ctx, img, rec.ID)
-			}
-			warn(m.Name, err)
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		if _, err := s.o.Volumes.Acquire(ctx, m.Name, m.Driver, nil, nil, rec.ID); err != nil {
+			s.log.WarnContext(ctx, "cannot hold on to a volume", "container", rec.ID, "volume", m.Name, "err", err)
 		}
 	}
 }

@@ -46,9 +46,6 @@ func (w *world) rebooted() {
 	w.nets.mu.Lock()
 	w.nets.open = map[string]*fakeSandbox{}
 	w.nets.mu.Unlock()
-	w.images.mu.Lock()
-	w.images.pins = map[string]int{}
-	w.images.mu.Unlock()
 	w.volumes.mu.Lock()
 	w.volumes.held = map[string][]string{}
 	w.volumes.mu.Unlock()
@@ -126,8 +123,11 @@ func TestReboot(t *testing.T) {
 	if in, _ := w.Inspect(ctx, plain, false); in.State.ExitCode != 255 {
 		t.Errorf("%+v", in.State)
 	}
-	if w.volumes.holders() != 1 || w.images.pinned() != 4 {
-		t.Errorf("%d volume references, %d pins", w.volumes.holders(), w.images.pinned())
+	if n := w.volumes.holders(); n != 1 {
+		t.Errorf("%d volume references", n)
+	}
+	if n := len(w.UsersOfImage("sha256:busybox")); n != 4 {
+		t.Errorf("%d users of the image", n)
 	}
 	if _, err := os.Stat(w.dataDir(rm)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the layer of a --rm container survived: %v", err)
@@ -323,4 +323,17 @@ func BenchmarkList1000(b *testing.B) {
 			b.Fatal(len(l), err)
 		}
 	}
+}
+
+func TestImageRemovedByForce(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box")
+	w.images.pins[id] = 1 // what the image store does then
+	w.failures.set("Resolve sha256:busybox", errBoom)
+	w.restarted()
+	w.start(id)
+	if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
 }

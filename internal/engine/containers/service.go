@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/runtime"
@@ -207,13 +209,14 @@ type ImageUser struct {
 	Running  bool
 }
 
-// UsersOfImage lists the containers made from an image, by the id of its
-// configuration.
+// UsersOfImage lists the containers that were made from an image, or have it
+// mounted, by the id of its configuration.
 func (s *Service) UsersOfImage(imageID string) []ImageUser {
 	var out []ImageUser
 	for _, c := range s.index.all() {
 		c.mu.Lock()
-		if c.rec.ImageID == imageID {
+		mounted := func(m Mount) bool { return m.Type == mount.TypeImage && m.Source == imageID }
+		if c.rec.ImageID == imageID || slices.ContainsFunc(c.rec.Mounts, mounted) {
 			out = append(out, ImageUser{c.id, c.rec.Name, c.st.Phase.active()})
 		}
 		c.mu.Unlock()

@@ -92,7 +92,7 @@ func TestRunRmLeavesNothing(t *testing.T) {
 }
 
 func TestFailedCreateLeavesNothing(t *testing.T) {
-	for _, step := range []string{"Resolve", "Pin", "Acquire", "Acquire two", "Put"} {
+	for _, step := range []string{"Resolve", "Acquire", "Acquire two", "Put"} {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t)
 			w.failures.set(step, errBoom)
@@ -798,6 +798,7 @@ func TestFilesOfAContainer(t *testing.T) {
 
 func TestTopAndStats(t *testing.T) {
 	w := newWorld(t)
+	w.rt.pid = os.Getpid() - 1
 	id := w.run("box")
 	top, err := w.Top(ctx, id, nil)
 	if err != nil || len(top.Processes) != 1 {

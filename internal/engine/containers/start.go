@@ -310,6 +310,9 @@ func (s *Service) imageOf(ctx context.Context, c *ctr, rec *Record) (*Image, err
 		return img, nil
 	}
 	img, err := s.o.Images.Resolve(ctx, rec.ImageID, &rec.Platform)
+	if errs.Is(err, errs.NotFound) && rec.ChainID != "" { // removed by force
+		img, err = &Image{ID: rec.ImageID, ChainID: rec.ChainID, Platform: rec.Platform}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find the image of container %s: %w", rec.Name, err)
 	}
