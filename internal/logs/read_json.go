@@ -19,13 +19,14 @@ type jsonFormat struct {
 // decode is as localFormat's; lines that are no log entries are skipped.
 func (d *jsonFormat) decode(b []byte, off int64, f func(*record) bool) int {
 	pos := 0
+	var r record // one for all: f takes its address
+	var ok bool
 	for {
 		n := bytes.IndexByte(b[pos:], '\n')
 		if n < 0 {
 			return pos
 		}
-		r, ok := d.parse(b[pos : pos+n])
-		if ok && len(r.data) > 0 {
+		if r, ok = d.parse(b[pos : pos+n]); ok && len(r.data) > 0 {
 			r.off = off + int64(pos)
 			r.cont = d.open[r.stream-1]
 			if !f(&r) {
