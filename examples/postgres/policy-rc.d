@@ -1,0 +1,3 @@
+#!/bin/sh
+# No service is started in an image.
+exit 101
