@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { buildtest.Main(m) }
 
 // env is a builder on a store of its own.
 type env struct {
-	t        *testing.T
+	t        testing.TB
 	root     string
 	store    *snapshot.Store
 	b        *build.Builder

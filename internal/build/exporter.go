@@ -154,7 +154,16 @@ func (i *mobyInstance) Export(ctx context.Context, src *exporter.Source, info ex
 		img  Image
 		resp map[string]string
 	)
-	if i.slow || info.InlineCache != nil || !plain(src) {
+	slow := i.slow || !plain(src)
+	if !slow && info.InlineCache != nil {
+		// Nil unless the client asked for a cache within the image.
+		inline, err := info.InlineCache(ctx)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		slow = inline != nil
+	}
+	if slow {
 		img, resp, fin, err = i.exportSlow(ctx, src, info)
 	} else {
 		img, err = i.exportPlain(ctx, src)

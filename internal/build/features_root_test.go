@@ -407,7 +407,38 @@ func TestMachineCrashDropsTheCache(t *testing.T) {
 	if r := e.build("FROM base\nRUN echo more > /more\n", nextName, nil); r.runs != 1 {
 		t.Errorf("%d steps ran, want 1: the cache was trusted", r.runs)
 	}
+	e.closeAll()
 	if _, err := os.Stat(filepath.Join(e.root, "build", "building")); err == nil {
-		t.Error("the marker is still there after the build")
+		t.Error("the marker is still there after an orderly end")
 	}
+}
+
+// BenchmarkCached is the server's side of a build of ten steps that are all cached.
+func BenchmarkCached(b *testing.B) {
+	e := benchEnv(b)
+	d := "FROM base\n" + strings.Repeat("RUN echo x >> /x\n", 10)
+	e.build(d, nextName, nil)
+	for b.Loop() {
+		if r := e.build(d, nextName, nil); r.runs != 0 {
+			b.Fatal("not cached")
+		}
+	}
+}
+
+// BenchmarkCold is the same with no cache.
+func BenchmarkCold(b *testing.B) {
+	e := benchEnv(b)
+	d := "FROM base\n" + strings.Repeat("RUN echo x >> /x\n", 10)
+	for b.Loop() {
+		e.build(d, nextName, map[string]string{"no-cache": ""})
+	}
+}
+
+func benchEnv(b *testing.B) *env {
+	b.Helper()
+	e := &env{t: b, root: b.TempDir()}
+	e.open()
+	b.Cleanup(e.closeAll)
+	e.base()
+	return e
 }

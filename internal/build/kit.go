@@ -29,6 +29,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/db"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/disk"
 	"github.com/moby/buildkit/util/entitlements"
@@ -71,7 +72,7 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g, lost, err := newGuard(opt.Root, opt.Store.Tmp())
+	g, lost, err := newGuard(opt.Root, opt.Store.Tmp(), opt.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +156,9 @@ func newWorker(ctx context.Context, opt Options, exec *executor, g *guard, undo 
 		return nil, err
 	}
 	undo.Push(func() { _ = md.Close() })
+	if g.flush, err = unsynced(md.DB()); err != nil {
+		return nil, err
+	}
 
 	st := opt.Store
 	cs := ctdsnapshot.NewContentStore(layerContent{st.Content}, snapshot.Namespace)
@@ -205,6 +209,17 @@ func newWorker(ctx context.Context, opt Options, exec *executor, g *guard, undo 
 	}
 	w.SourceManager.Register(localFirst{w.ImageSource})
 	return &engineWorker{Worker: w, opt: opt, guard: g}, nil
+}
+
+// unsynced makes a database leave writing to the kernel; flush writes at once.
+func unsynced(t db.Transactor) (flush func() error, err error) {
+	var bdb *bolt.DB
+	err = t.Update(func(tx *bolt.Tx) error {
+		bdb = tx.DB()
+		bdb.NoSync = true // no other transaction writes now
+		return nil
+	})
+	return func() error { return bdb.Sync() }, err
 }
 
 // dropCache forgets all of BuildKit's records, and the references that keep
@@ -301,7 +316,7 @@ func (k *kit) close() error {
 	case <-time.After(time.Second):
 		k.grpc.Stop()
 	}
-	return errors.Join(fmtErr("close the builder", k.control.Close()), k.exec.close())
+	return errors.Join(fmtErr("sync the build cache", k.guard.close()), fmtErr("close the builder", k.control.Close()), k.exec.close())
 }
 
 func fmtErr(what string, err error) error {

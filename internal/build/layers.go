@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/containerd/v2/core/leases"
@@ -45,7 +46,8 @@ type adopted struct {
 	snapshot.Layer
 }
 
-// adopt makes every layer of ref, bottom first, one of the engine's.
+// adopt makes every layer of ref, bottom first, one of the engine's. They are
+// protected by the lease in ctx.
 func (w *engineWorker) adopt(ctx context.Context, ref cache.ImmutableRef) ([]builtLayer, error) {
 	if ref == nil {
 		return nil, nil // scratch
@@ -59,6 +61,23 @@ func (w *engineWorker) adopt(ctx context.Context, ref cache.ImmutableRef) ([]bui
 	}
 	chain := ref.LayerChain()
 	defer func() { _ = chain.Release(context.WithoutCancel(ctx)) }()
+	// The topmost layer keeps those below it. Between finding it and leasing it
+	// a collection may take it: then it is made again.
+	for range maxAdoptTries {
+		out, err := w.adoptChain(ctx, chain)
+		if err != nil || len(out) == 0 {
+			return out, err
+		}
+		if ok, err := w.lease(ctx, out[len(out)-1].ChainID); err != nil || ok {
+			return out, err
+		}
+	}
+	return nil, errors.New("export layers: they are collected as soon as they are made")
+}
+
+const maxAdoptTries = 3
+
+func (w *engineWorker) adoptChain(ctx context.Context, chain cache.RefList) ([]builtLayer, error) {
 	out := make([]builtLayer, 0, len(chain))
 	parent := digest.Digest("")
 	for _, r := range chain {
@@ -109,17 +128,24 @@ func (w *engineWorker) adoptOne(ctx context.Context, r cache.ImmutableRef, paren
 	return l, r.SetExternal(keyAdopted, b)
 }
 
-// has reports whether the layer exists, and protects it by the lease in ctx.
+// has reports whether the layer exists.
 func (w *engineWorker) has(ctx context.Context, chainID digest.Digest) bool {
-	ctx = inNamespace(ctx)
-	if id, ok := leases.FromContext(ctx); ok {
-		r := leases.Resource{ID: chainID.String(), Type: "snapshots/" + snapshot.Name}
-		if err := w.opt.Store.Leases.AddResource(ctx, leases.Lease{ID: id}, r); err != nil {
-			return false
-		}
-	}
-	_, err := w.opt.Store.Snapshotter.Stat(ctx, chainID.String())
+	_, err := w.opt.Store.Snapshotter.Stat(inNamespace(ctx), chainID.String())
 	return err == nil
+}
+
+// lease protects the layer, and reports whether it was in time.
+func (w *engineWorker) lease(ctx context.Context, chainID digest.Digest) (bool, error) {
+	ctx = inNamespace(ctx)
+	id, ok := leases.FromContext(ctx)
+	if !ok {
+		return false, errors.New("export layers: no lease")
+	}
+	r := leases.Resource{ID: chainID.String(), Type: "snapshots/" + snapshot.Name}
+	if err := w.opt.Store.Leases.AddResource(ctx, leases.Lease{ID: id}, r); err != nil {
+		return false, err
+	}
+	return w.has(ctx, chainID), nil
 }
 
 func snapshotOf(r cache.ImmutableRef) string {

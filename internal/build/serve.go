@@ -79,7 +79,11 @@ const solveMethod = "/moby.buildkit.v1.Control/Solve"
 func (b *Builder) guarded(k *kit) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == solveMethod {
-			done := k.guard.enter()
+			done, err := k.guard.enter()
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
 			defer func() {
 				if err := done(); err != nil {
 					b.log.ErrorContext(r.Context(), "cannot sync the layers of a build", "error", err)

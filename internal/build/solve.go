@@ -94,7 +94,10 @@ func (b *Builder) Solve(ctx context.Context, r Request, progress func(*controlap
 		// Its only failure is that there is nothing (more) to tell.
 		_ = k.control.Status(&controlapi.StatusRequest{Ref: r.Ref}, &statusStream{ctx: watchCtx, each: progress})
 	}()
-	done := k.guard.enter()
+	done, err := k.guard.enter()
+	if err != nil {
+		return nil, err
+	}
 	resp, err := k.control.Solve(ctx, req)
 	err = errors.Join(err, done())
 	if err != nil && ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-containers/skiff/internal/content"
 	"github.com/skiff-containers/skiff/internal/snapshot"
@@ -20,17 +21,52 @@ import (
 // layerContent is the engine's content store as BuildKit uses it.
 type layerContent struct{ *content.Store }
 
-// Update implements content.Manager. BuildKit labels the blobs it links; a blob
-// that is made on demand has no record to put labels on and needs none: its
-// layer keeps it.
+// Update implements content.Manager. A blob that is made on demand has no record
+// to put labels on. Where BuildKit links another compression of it, which it
+// finds again by those labels, the blob is kept from then on; other labels (where
+// it was fetched from) are of no use to it.
 func (s layerContent) Update(ctx context.Context, info ctdcontent.Info, fieldpaths ...string) (ctdcontent.Info, error) {
 	out, err := s.Store.Update(ctx, info, fieldpaths...)
-	if errdefs.IsNotFound(err) {
-		if made, err := s.Info(ctx, info.Digest); err == nil {
-			return made, nil
-		}
+	if !errdefs.IsNotFound(err) {
+		return out, err
 	}
-	return out, err
+	made, ierr := s.Info(ctx, info.Digest)
+	if ierr != nil {
+		return out, err
+	}
+	if !slices.ContainsFunc(fieldpaths, func(f string) bool { return strings.HasPrefix(f, variantLabel) }) {
+		return made, nil
+	}
+	if err := s.keep(ctx, made); err != nil {
+		return out, err
+	}
+	return s.Store.Update(ctx, info, fieldpaths...)
+}
+
+// variantLabel begins the fields by which BuildKit links compressions of a layer.
+const variantLabel = "labels.containerd.io/gc.ref.content.blob-"
+
+// keep stores a blob that was made on demand so far.
+func (s layerContent) keep(ctx context.Context, made ctdcontent.Info) error {
+	w, err := ctdcontent.OpenWriter(ctx, s.Store, ctdcontent.WithRef("keep-"+made.Digest.String()),
+		ctdcontent.WithDescriptor(ocispec.Descriptor{Digest: made.Digest, Size: made.Size}))
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	if err := w.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := s.WriteTo(ctx, made.Digest, w); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx, made.Size, made.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	return nil
 }
 
 // collector adapts the store's garbage collector to BuildKit's type.
@@ -91,9 +127,7 @@ type claims struct {
 
 // Prepare implements snapshots.Snapshotter.
 func (s claims) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	if err := s.guard.touch(); err != nil {
-		return nil, err
-	}
+	s.guard.touch()
 	return s.Snapshotter.Prepare(ctx, key, parent, opts...)
 }
 

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/moby/buildkit/client"
@@ -36,6 +37,26 @@ func (w *engineWorker) GCPolicy() []client.PruneInfo {
 		return nil
 	}
 	return w.Worker.GCPolicy()
+}
+
+// Prune implements worker.Worker.
+func (w *engineWorker) Prune(ctx context.Context, ch chan client.UsageInfo, o ...client.PruneInfo) (err error) {
+	done, err := w.guard.enter()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return w.Worker.Prune(ctx, ch, o...)
+}
+
+// DiskUsage implements worker.Worker: sizes that are computed are recorded.
+func (w *engineWorker) DiskUsage(ctx context.Context, o client.DiskUsageInfo) (_ []*client.UsageInfo, err error) {
+	done, err := w.guard.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	return w.Worker.DiskUsage(ctx, o)
 }
 
 // Exporter implements worker.Worker.
