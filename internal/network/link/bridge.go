@@ -39,13 +39,8 @@ func EnsureBridge(b Bridge) (int, error) {
 		return 0, errs.Newf(errs.Denied, "interface %s exists and is not a bridge", b.Name)
 	}
 	index := l.Attrs().Index
-	if b.Addr.IsValid() {
-		addr := &netlink.Addr{IPNet: &net.IPNet{
-			IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32),
-		}}
-		if err := netlink.AddrReplace(l, addr); err != nil {
-			return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr, err)
-		}
+	if err := setAddress(l, b); err != nil {
+		return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr, err)
 	}
 	if err := bridgeSysctls(b); err != nil {
 		return 0, err
@@ -54,6 +49,28 @@ func EnsureBridge(b Bridge) (int, error) {
 		return 0, fmt.Errorf("bring bridge %s up: %w", b.Name, err)
 	}
 	return index, nil
+}
+
+// setAddress gives the bridge its address; one of ours has no other.
+func setAddress(l netlink.Link, b Bridge) error {
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if toPrefix(a.IPNet) == b.Addr {
+			return nil
+		}
+		if l.Attrs().Group != b.Group {
+			continue
+		}
+		if err := netlink.AddrDel(l, &a); err != nil {
+			return err
+		}
+	}
+	return netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{
+		IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32),
+	}})
 }
 
 func makeBridge(b Bridge) (netlink.Link, error) {
