@@ -284,11 +284,7 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 		User: spec.ExecUser(rec.Config, rec.HostConfig, &req), Seccomp: of.Linux.Seccomp,
 	})
 	if err != nil {
-		var se *runtime.StartError
-		if errors.As(err, &se) && errs.KindOf(err) == errs.Internal {
-			err = errs.With(errs.Invalid, err)
-		}
-		return err
+		return commandErr(err)
 	}
 	e.mu.Lock()
 	e.pid = started.PID

@@ -125,7 +125,8 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 	h, cfg := rec.HostConfig, rec.Config
 	sp := sknet.SandboxSpec{
 		ID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname,
-		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions,
+		DNS:       orDefaults(h.DNS, s.o.DNS),
+		DNSSearch: orDefaults(h.DNSSearch, s.o.DNSSearch), DNSOptions: orDefaults(h.DNSOptions, s.o.DNSOptions),
 		ExtraHosts: slices.Clone(h.ExtraHosts), Sysctls: netSysctls(h.Sysctls),
 	}
 	switch {
@@ -151,9 +152,19 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 	if sp.Ports, err = portSpecs(cfg, h); err != nil {
 		return sp, err
 	}
+	for i := range sp.Ports {
+		setDefault(&sp.Ports[i].HostIP, s.o.PublishAddr)
+	}
 	links, err := s.linkHosts(rec)
 	sp.ExtraHosts = append(sp.ExtraHosts, links...)
 	return sp, err
+}
+
+func orDefaults[T any](own, def []T) []T {
+	if len(own) > 0 {
+		return own
+	}
+	return def
 }
 
 // netSysctls are the parameters of the network namespace, which exists before

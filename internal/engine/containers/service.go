@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,10 @@ type Options struct {
 
 	DefaultLog         container.LogConfig // for containers that name no driver
 	DefaultStopTimeout int                 // seconds; 0 is docker's 10
+	// DNS is for containers that name no servers of their own, and so on.
+	DNS                   []netip.Addr
+	DNSSearch, DNSOptions []string
+	PublishAddr           netip.Addr // for ports published on no certain address; zero: every one
 	DetachKeys         string              // "" is ctrl-p,ctrl-q
 	Storage            string              // name of the layer store, for inspect; "" is "overlay2"
 

@@ -60,8 +60,18 @@ func (s *Service) start(ctx context.Context, c *ctr) error {
 	}
 	ctx = context.WithoutCancel(ctx) // half a start helps nobody
 	err := s.launch(ctx, c)
-	if err != nil {
-		s.startFailed(ctx, c, err)
+	if err == nil {
+		return nil
+	}
+	s.startFailed(ctx, c, err)
+	return commandErr(err)
+}
+
+// commandErr makes it the client's mistake where the command is at fault.
+func commandErr(err error) error {
+	var se *runtime.StartError
+	if errors.As(err, &se) && (se.Code == exitNotFound || se.Code == exitNotExecutable) {
+		return errs.With(errs.Invalid, err)
 	}
 	return err
 }
