@@ -1,0 +1,255 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-containers/skiff/internal/engine/containers"
+	"github.com/skiff-containers/skiff/internal/engine/images"
+	"github.com/skiff-containers/skiff/internal/engine/volumes"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
+	"github.com/skiff-containers/skiff/internal/layer"
+	"github.com/skiff-containers/skiff/internal/logs"
+	"github.com/skiff-containers/skiff/internal/network"
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// The engine's services and the trades do not know each other; what one needs
+// of another it declares, and is given here.
+
+// ctrNetworks is containers.Networks over the network manager.
+type ctrNetworks struct{ m *network.Manager }
+
+func (n ctrNetworks) NewSandbox(ctx context.Context, s network.SandboxSpec) (containers.Sandbox, error) {
+	sb, err := n.m.NewSandbox(ctx, s)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return sb, nil
+}
+
+func (n ctrNetworks) AdoptSandbox(ctx context.Context, s network.SandboxState, pid int) (containers.Sandbox, error) {
+	sb, err := n.m.AdoptSandbox(ctx, s, pid)
+	if err != nil {
+		return nil, err
+	}
+	return sb, nil
+}
+
+func (n ctrNetworks) Lookup(nameOrID string) (network.NetworkInfo, error) {
+	return n.m.Lookup(nameOrID)
+}
+
+// netContainers is what engine/networks needs of the containers. It is filled
+// after both were made: each asks the other.
+type netContainers struct{ s *containers.Service }
+
+func (n *netContainers) ConnectNetwork(ctx context.Context, containerID, networkID string, e *apinetwork.EndpointSettings) error {
+	return n.s.ConnectNetwork(ctx, containerID, networkID, e)
+}
+
+func (n *netContainers) DisconnectNetwork(ctx context.Context, containerID, networkID string, force bool) error {
+	return n.s.DisconnectNetwork(ctx, containerID, networkID, force)
+}
+
+// ctrImages is containers.Images over the image service.
+type ctrImages struct{ s *images.Service }
+
+func (i ctrImages) Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*containers.Image, error) {
+	img, err := i.s.Resolve(ctx, ref, p)
+	if err != nil {
+		return nil, err
+	}
+	return &containers.Image{
+		ID: img.ID.String(), Manifest: &img.Target, Platform: img.Platform, Config: img.Config.Config, Handle: img,
+	}, nil
+}
+
+func handle(img *containers.Image) *images.Image {
+	if img == nil {
+		return nil
+	}
+	h, _ := img.Handle.(*images.Image) // Resolve put it there
+	return h
+}
+
+func (i ctrImages) Lowers(ctx context.Context, img *containers.Image) ([]string, error) {
+	return i.s.Lowers(ctx, handle(img))
+}
+
+func (i ctrImages) Pin(ctx context.Context, img *containers.Image, containerID string) error {
+	return i.s.Pin(ctx, containerID, handle(img))
+}
+
+func (i ctrImages) Unpin(ctx context.Context, _, containerID string) error {
+	return i.s.Unpin(ctx, containerID)
+}
+
+func (i ctrImages) Size(ctx context.Context, img *containers.Image) (int64, error) {
+	return i.s.Size(ctx, handle(img)), nil
+}
+
+func (i ctrImages) Descendants(ctx context.Context, ref string) ([]string, error) {
+	return i.s.Descendants(ctx, ref)
+}
+
+func (i ctrImages) ShortName(ref, imageID string) string {
+	if i.s.NameLeadsTo(context.Background(), ref, imageID) {
+		return ref
+	}
+	return ids.Short(imageID)
+}
+
+func (i ctrImages) Commit(ctx context.Context, c containers.Commit) (string, error) {
+	return i.s.Commit(ctx, images.CommitSpec{
+		Parent: handle(c.Parent), Upper: c.Upper, Config: c.Config, Author: c.Author, Comment: c.Comment,
+		CreatedBy: c.CreatedBy, Ref: c.Ref, ContainerID: c.ContainerID,
+	})
+}
+
+// ctrVolumes is containers.Volumes over the volume service.
+type ctrVolumes struct{ s *volumes.Service }
+
+func (v ctrVolumes) Acquire(ctx context.Context, name, driver string, opts, labels map[string]string, containerID string) (containers.Volume, error) {
+	vol, err := v.s.Acquire(ctx, name, driver, opts, labels, containerID)
+	if err != nil {
+		return containers.Volume{}, err
+	}
+	out := containers.Volume{Name: vol.Name, Driver: vol.Driver, Path: vol.Path, Anonymous: vol.Anonymous}
+	if m := vol.Mount; m != nil {
+		out.Mount = &containers.VolumeMount{Type: m.Type, Source: m.Source, Options: m.Options}
+	}
+	return out, nil
+}
+
+func (v ctrVolumes) Release(ctx context.Context, name, containerID string) error {
+	return v.s.Release(ctx, name, containerID)
+}
+
+func (v ctrVolumes) Remove(ctx context.Context, name string) error {
+	return v.s.Remove(ctx, name, false)
+}
+
+// ctrLogs is containers.LogStore over package logs.
+type ctrLogs struct{}
+
+func (ctrLogs) Parse(c container.LogConfig, dir, containerID string, cfg *container.Config) (runtime.Log, error) {
+	l, err := logs.ParseOptions(c.Type, c.Config)
+	if err != nil {
+		return l, err
+	}
+	switch l.Driver {
+	case logs.DriverJSONFile:
+		l.Path = filepath.Join(dir, containerID+"-json.log")
+	case logs.DriverLocal:
+		l.Path = filepath.Join(dir, "container.log")
+	}
+	l.Attrs, err = logAttrs(c.Config, containerID, cfg)
+	return l, err
+}
+
+// logAttrs collects the labels and variables that --log-opt labels, env and
+// their regular expressions name, and the tag.
+func logAttrs(opts map[string]string, containerID string, cfg *container.Config) (map[string]string, error) {
+	out := map[string]string{}
+	if cfg != nil {
+		env := map[string]string{}
+		for _, kv := range cfg.Env {
+			k, v, _ := strings.Cut(kv, "=")
+			env[k] = v
+		}
+		for _, from := range []struct {
+			names, pattern string
+			values         map[string]string
+		}{{opts["labels"], opts["labels-regex"], cfg.Labels}, {opts["env"], opts["env-regex"], env}} {
+			for _, k := range strings.Split(from.names, ",") {
+				if v, ok := from.values[k]; ok {
+					out[k] = v
+				}
+			}
+			if from.pattern == "" {
+				continue
+			}
+			re, err := regexp.Compile(from.pattern)
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(out, matching(re, from.values))
+		}
+	}
+	if tag := opts["tag"]; tag != "" {
+		t := strings.NewReplacer("{{.ID}}", ids.Short(containerID), "{{.FullID}}", containerID).Replace(tag)
+		out["tag"] = t
+	}
+	if len(out) == 0 {
+		return nil, nil
+	}
+	return out, nil
+}
+
+func matching(re *regexp.Regexp, m map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range m {
+		if re.MatchString(k) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func (ctrLogs) Open(ctx context.Context, l runtime.Log, o logs.ReadOptions) (logs.Reader, error) {
+	return logs.Open(ctx, l, o)
+}
+
+// ctrLayers is containers.Layers over package layer.
+type ctrLayers struct{}
+
+type ctrRoot struct{ *layer.Root }
+
+func (r ctrRoot) Untar(ctx context.Context, path string, in io.Reader, o containers.UntarOptions) error {
+	lo := layer.UntarOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
+	if o.User != nil {
+		lo.User = o.User
+	}
+	return r.Root.Untar(ctx, path, in, lo)
+}
+
+func (ctrLayers) OpenPID(_ context.Context, pid int) (containers.Root, error) {
+	r, err := layer.OpenPID(pid)
+	if err != nil {
+		return nil, err
+	}
+	return ctrRoot{r}, nil
+}
+
+func (ctrLayers) OpenRoot(_ context.Context, rootfs runtime.Rootfs, mounts []containers.RootMount) (containers.Root, error) {
+	ms := make([]layer.RootMount, len(mounts))
+	for i, m := range mounts {
+		ms[i] = layer.RootMount{Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly}
+	}
+	r, err := layer.OpenRoot(&rootfs, ms...)
+	if err != nil {
+		return nil, err
+	}
+	return ctrRoot{r}, nil
+}
+
+func (ctrLayers) Changes(ctx context.Context, lowers []string, upper string) ([]container.FilesystemChange, error) {
+	return layer.Changes(ctx, upper, lowers, nil)
+}
+
+func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir string) error {
+	return layer.CopyUp(ctx, &rootfs, path, dir)
+}
+
+func (ctrLayers) DiskUsage(ctx context.Context, dir string) (int64, error) {
+	return layer.DiskUsage(ctx, dir)
+}

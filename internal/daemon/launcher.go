@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/skiff-containers/skiff/internal/build"
+	"github.com/skiff-containers/skiff/internal/network"
+	"github.com/skiff-containers/skiff/internal/runtime"
+)
+
+// stepLauncher runs build steps on the shim: build.Launcher over
+// runtime.Runtime.
+type stepLauncher struct {
+	rt  runtime.Runtime
+	log *slog.Logger
+
+	mu    sync.Mutex // guards waits
+	waits map[stepKey]chan build.Exit
+}
+
+type stepKey struct{ id, execID string }
+
+// newStepLauncher watches the runtime's exits until ctx ends.
+func newStepLauncher(ctx context.Context, rt runtime.Runtime, log *slog.Logger) (*stepLauncher, error) {
+	exits, err := rt.Events(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &stepLauncher{rt: rt, log: log, waits: map[stepKey]chan build.Exit{}}
+	go l.watch(exits)
+	return l, nil
+}
+
+func (l *stepLauncher) watch(exits <-chan runtime.Exit) {
+	for e := range exits {
+		l.finish(stepKey{e.ID, e.ExecID}, build.Exit{Code: e.Code, OOM: e.OOM, Err: lost(e)})
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, ch := range l.waits {
+		ch <- build.Exit{Err: errors.New("the daemon stops")}
+		delete(l.waits, k)
+	}
+}
+
+func lost(e runtime.Exit) error {
+	if e.Unknown {
+		return errors.New("the step ended while nobody watched: its exit code is not known")
+	}
+	return nil
+}
+
+// finish answers who waits for the process; exits of containers have no waiter
+// here.
+func (l *stepLauncher) finish(k stepKey, e build.Exit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ch, ok := l.waits[k]; ok {
+		ch <- e
+		delete(l.waits, k)
+	}
+}
+
+func (l *stepLauncher) expect(k stepKey) chan build.Exit {
+	ch := make(chan build.Exit, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waits[k] = ch
+	return ch
+}
+
+func (l *stepLauncher) forget(k stepKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waits, k)
+}
+
+func stepUser(spec string) *runtime.User {
+	if spec == "" {
+		return nil
+	}
+	return &runtime.User{Spec: spec}
+}
+
+func (l *stepLauncher) Run(ctx context.Context, r *build.Run) (<-chan build.Exit, error) {
+	k := stepKey{id: r.ID}
+	ch := l.expect(k)
+	_, err := l.rt.Start(ctx, &runtime.Launch{
+		ID:   r.ID,
+		Spec: r.Spec,
+		Rootfs: &runtime.Rootfs{
+			Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work,
+			Volatile: r.Rootfs.Volatile, Bind: r.Rootfs.Bind,
+		},
+		IO:    runtime.IO{Passed: true, TTY: r.TTY},
+		User:  stepUser(r.User),
+		NetNS: r.NetNS,
+		Stdio: r.Stdio,
+	})
+	if err != nil {
+		l.forget(k)
+		return nil, err
+	}
+	return ch, nil
+}
+
+func (l *stepLauncher) Exec(ctx context.Context, e *build.Exec) (<-chan build.Exit, error) {
+	k := stepKey{e.ID, e.ExecID}
+	ch := l.expect(k)
+	_, err := l.rt.Exec(ctx, &runtime.Exec{
+		ContainerID: e.ID, ExecID: e.ExecID, Process: e.Process, User: stepUser(e.User), Seccomp: e.Seccomp,
+		IO: runtime.IO{Passed: true, TTY: e.TTY}, Stdio: e.Stdio,
+	})
+	if err != nil {
+		l.forget(k)
+		return nil, err
+	}
+	return ch, nil
+}
+
+func (l *stepLauncher) Kill(ctx context.Context, id, execID string, signal int) error {
+	return l.rt.Kill(ctx, id, execID, signal, false)
+}
+
+func (l *stepLauncher) Delete(ctx context.Context, id string) error {
+	err := l.rt.Delete(ctx, id)
+	if err == nil {
+		return nil
+	}
+	// Still running: Delete means to end it.
+	if killErr := l.rt.Kill(ctx, id, "", int(syscall.SIGKILL), true); killErr != nil {
+		return errors.Join(err, killErr)
+	}
+	return l.rt.Delete(ctx, id)
+}
+
+// stepNetworks gives build steps sandboxes on the default bridge:
+// build.Networks over the network manager.
+type stepNetworks struct{ m *network.Manager }
+
+func (n stepNetworks) New(ctx context.Context, id, hostname string) (build.Network, error) {
+	info, err := n.m.Lookup("bridge")
+	if err != nil {
+		return nil, err
+	}
+	sb, err := n.m.NewSandbox(ctx, network.SandboxSpec{
+		ID: id, Name: id, Hostname: hostname,
+		Endpoints: []network.EndpointSpec{{Network: info.ID}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stepNetwork{sb, context.WithoutCancel(ctx)}, nil
+}
+
+func (n stepNetworks) HostResolvConf(context.Context) ([]byte, error) {
+	return os.ReadFile("/etc/resolv.conf")
+}
+
+type stepNetwork struct {
+	*network.Sandbox
+	ctx context.Context //nolint:containedctx // Close has none: it must work after the build was cancelled
+}
+
+func (s stepNetwork) Close() error { return s.Sandbox.Close(s.ctx) }
+
+var (
+	_ build.Launcher = (*stepLauncher)(nil)
+	_ build.Networks = stepNetworks{}
+)

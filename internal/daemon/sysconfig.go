@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+
+	apisystem "github.com/moby/moby/api/types/system"
+
+	"github.com/skiff-containers/skiff/internal/engine/system"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/version"
+)
+
+// systemConfig is what the daemon tells of itself in /info and /version.
+func (d *daemon) systemConfig(id string) system.Config {
+	c := d.c
+	conf := system.Config{
+		ID: id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, Debug: c.Debug, Labels: c.Labels,
+		Driver:        "overlay2",
+		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
+		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
+		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "null"},
+		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs,
+		Runtimes: map[string]apisystem.Runtime{"skiff": {Path: "skiff-shim"}}, DefaultRuntime: "skiff", InitBinary: "skiff-shim",
+		InsecureRegistries: c.InsecureRegistries, Mirrors: c.Mirrors,
+		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		Firewall: &apisystem.FirewallInfo{Driver: "nftables"},
+	}
+	for _, h := range c.Hosts {
+		if c.InsecureTCP && !c.TLSVerify && len(h) > 6 && h[:6] == "tcp://" {
+			conf.Warnings = append(conf.Warnings, "WARNING: API is accessible on "+h+" without encryption or authentication: whoever reaches it is root on this host")
+		}
+	}
+	return conf
+}
+
+// fetchURL opens the URL of an image to import.
+func fetchURL(ctx context.Context, url string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, errs.With(errs.Invalid, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, errs.With(errs.Unavailable, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
+		return nil, errs.Newf(errs.Unavailable, "%s answered %s", url, resp.Status)
+	}
+	return resp.Body, nil
+}
