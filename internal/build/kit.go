@@ -30,7 +30,6 @@ import (
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/db"
-	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/disk"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/util/leaseutil"
@@ -55,6 +54,7 @@ type kit struct {
 	grpc     *grpc.Server
 	exec     *executor
 	guard    *guard
+	history  *history
 	stop     chan struct{} // closed to let the history finish
 }
 
@@ -102,15 +102,12 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 		return nil, err
 	}
 	undo.Push(func() { _ = cacheStore.Close() })
-	history, err := boltutil.SafeOpen(filepath.Join(opt.Root, "history.db"), 0o600, &bolt.Options{
-		// A lost record of a finished build does no harm, and SafeOpen starts
-		// anew should the file be damaged.
-		NoSync: true, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
-	})
+	hist, err := openHistory(ctx, opt.Root)
 	if err != nil {
 		return nil, err
 	}
-	undo.Push(func() { _ = history.Close() })
+	undo.Push(func() { _ = hist.records.Close(); _ = hist.close() })
+	cs, lm := hist.stores(w.ContentStore().Store, w.leases)
 
 	exporters, importers := remoteCaches(sm, w, opt)
 	stop := make(chan struct{})
@@ -123,19 +120,19 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 		ResolveCacheImporterFuncs: importers,
 		CacheManager:              solver.NewCacheManager(ctx, "local", cacheStore, worker.NewCacheResultStorage(wc)),
 		Entitlements:              allowed(opt),
-		HistoryDB:                 history,
+		HistoryDB:                 hist.records,
 		HistoryConfig:             &config.HistoryConfig{MaxAge: config.Duration{Duration: historyKeep}, MaxEntries: &maxEntries},
 		CacheStore:                cacheStore,
-		LeaseManager:              w.LeaseManager(),
-		ContentStore:              w.ContentStore(),
-		GarbageCollect:            w.GarbageCollect,
+		LeaseManager:              lm,
+		ContentStore:              cs,
+		GarbageCollect:            hist.collect,
 		GracefulStop:              stop,
 	})
 	if err != nil {
 		return nil, err
 	}
 	undo.Release()
-	k := &kit{sessions: sm, control: ctl, worker: w, exec: exec, guard: g, stop: stop}
+	k := &kit{sessions: sm, control: ctl, worker: w, exec: exec, guard: g, history: hist, stop: stop}
 	k.grpc = newGRPCServer(ctl)
 	return k, nil
 }
@@ -208,7 +205,7 @@ func newWorker(ctx context.Context, opt Options, exec *executor, g *guard, undo 
 		return nil, err
 	}
 	w.SourceManager.Register(localFirst{w.ImageSource})
-	return &engineWorker{Worker: w, opt: opt, guard: g}, nil
+	return &engineWorker{Worker: w, opt: opt, guard: g, leases: lm}, nil
 }
 
 // unsynced makes a database leave writing to the kernel; flush writes at once.
@@ -225,10 +222,13 @@ func unsynced(t db.Transactor) (flush func() error, err error) {
 // dropCache forgets all of BuildKit's records, and the references that keep
 // its snapshots.
 func dropCache(ctx context.Context, opt Options) error {
-	for _, f := range []string{"metadata_v2.db", "cache.db", "history.db"} {
+	for _, f := range []string{"metadata_v2.db", "cache.db", "history.db", "history-refs.db"} {
 		if err := os.Remove(filepath.Join(opt.Root, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	if err := os.RemoveAll(filepath.Join(opt.Root, "history")); err != nil {
+		return err
 	}
 	ctx = inNamespace(ctx)
 	// BuildKit's leases, and only they, are flat.
@@ -316,7 +316,7 @@ func (k *kit) close() error {
 	case <-time.After(time.Second):
 		k.grpc.Stop()
 	}
-	return errors.Join(fmtErr("sync the build cache", k.guard.close()), fmtErr("close the builder", k.control.Close()), k.exec.close())
+	return errors.Join(fmtErr("sync the build cache", k.guard.close()), fmtErr("close the builder", k.control.Close()), k.history.close(), k.exec.close())
 }
 
 func fmtErr(what string, err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter"
@@ -25,9 +26,10 @@ const buildkitVersion = "v0.34.2"
 // images looked for in the engine's store first.
 type engineWorker struct {
 	*base.Worker
-	opt   Options
-	guard *guard
-	ended atomic.Bool
+	opt    Options
+	guard  *guard
+	leases leases.Manager
+	ended  atomic.Bool
 }
 
 // GCPolicy implements worker.Worker. BuildKit collects a second after a build,
