@@ -131,7 +131,11 @@ func (s *setup) terminal() error {
 		return fmt.Errorf("open terminal: %w", errno)
 	}
 	slave := int(n)
-	if h, w := s.req.Console[0], s.req.Console[1]; h|w != 0 {
+	h, w := s.req.Console[0], s.req.Console[1]
+	if box := s.req.Process.ConsoleSize; box != nil && h|w == 0 {
+		h, w = box.Height, box.Width
+	}
+	if h|w != 0 {
 		if err := unix.IoctlSetWinsize(slave, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(h), Col: uint16(w)}); err != nil {
 			return fmt.Errorf("size terminal: %w", err)
 		}

@@ -258,7 +258,7 @@ func (s *setup) sysctl(key, value string) error {
 	case file == "kernel/domainname":
 		need = "uts"
 	}
-	if need == "" || !s.joins(need) && need != "network" {
+	if need == "" || !s.joins(need) && (need != "network" || !s.req.NetNS) {
 		return fmt.Errorf("sysctl %q is not in a namespace of the container's own", key)
 	}
 	if err := s.writeProc("sys/"+file, value); err != nil {

@@ -54,6 +54,7 @@ type request struct {
 	TTY     bool             `json:"tty,omitempty"`
 	Console [2]uint          `json:"console,omitempty"`
 	Init    bool             `json:"init,omitempty"`
+	NetNS   bool             `json:"netns,omitempty"` // it has a network namespace that was passed along
 	OwnIO   bool             `json:"ownIO,omitempty"` // the streams are the shim's: give them to the user
 
 	MountPoint string         `json:"mountPoint,omitempty"` // where the root is attached before it becomes "/"

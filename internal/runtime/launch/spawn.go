@@ -49,7 +49,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	spec.Linux = &linux
 	req := &request{
 		ID: l.ID, Spec: &spec, Process: spec.Process, Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
-		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed,
+		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
 		MountPoint: mountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: linux.CgroupsPath,
 	}
 	if linux.Resources != nil {
@@ -72,12 +72,12 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 
 // Exec clones one more process into the container whose first process pidfd is.
 func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pidfd int) (*Child, error) {
+	if err := checkProcess(e.Process); err != nil {
+		return nil, err
+	}
 	req := &request{
 		ID: e.ContainerID, Exec: true, Process: e.Process, User: e.User, Seccomp: prog,
 		TTY: e.IO.TTY, Console: e.IO.Console, OwnIO: !e.IO.Passed,
-	}
-	if e.Process == nil || len(e.Process.Args) == 0 {
-		return nil, errs.New(errs.Invalid, "exec: no command")
 	}
 	join := []joined{{pidfd, unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP}}
 	return h.spawn(req, g, join, 0, streams, pidfd)
@@ -88,8 +88,6 @@ func check(s *specs.Spec) error {
 	switch {
 	case s == nil || s.Process == nil || s.Linux == nil:
 		return errs.New(errs.Invalid, "start: the specification has no process or no linux section")
-	case len(s.Process.Args) == 0:
-		return errs.New(errs.Invalid, "start: no command")
 	case s.Hooks != nil:
 		return errs.New(errs.Unsupported, "start: hooks are not supported")
 	case len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0:
@@ -100,12 +98,24 @@ func check(s *specs.Spec) error {
 		return errs.New(errs.Unsupported, "start: memory policies are not supported")
 	case len(s.Linux.NetDevices) > 0:
 		return errs.New(errs.Unsupported, "start: moving network devices is not supported")
-	case s.Linux.MountLabel != "" || s.Process.SelinuxLabel != "":
+	case s.Linux.MountLabel != "":
 		return errs.New(errs.Unsupported, "start: SELinux labels are not supported")
 	case len(s.Linux.TimeOffsets) > 0:
 		return errs.New(errs.Unsupported, "start: time namespaces are not supported")
-	case s.Process.Scheduler != nil && s.Process.Scheduler.Policy != "":
-		return errs.New(errs.Unsupported, "start: scheduler attributes are not supported")
+	}
+	return checkProcess(s.Process)
+}
+
+func checkProcess(p *specs.Process) error {
+	switch {
+	case p == nil || len(p.Args) == 0:
+		return errs.New(errs.Invalid, "no command")
+	case p.SelinuxLabel != "":
+		return errs.New(errs.Unsupported, "SELinux labels are not supported")
+	case p.Scheduler != nil && p.Scheduler.Policy != "":
+		return errs.New(errs.Unsupported, "scheduler attributes are not supported")
+	case p.ExecCPUAffinity != nil:
+		return errs.New(errs.Unsupported, "processor affinities of single processes are not supported")
 	}
 	return nil
 }

@@ -257,10 +257,8 @@ func (h *hub) input(c *attached) {
 			break
 		}
 	}
-	if c.want.Stdin && h.io.StdinOnce {
-		if h.awaitProcess(c) {
-			h.closeStdin()
-		}
+	if c.want.Stdin && h.awaitProcess(c) && h.io.StdinOnce {
+		h.closeStdin()
 	}
 	c.awaitHangup()
 }

@@ -35,8 +35,6 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		return none, err
 	}
 	c := &container{id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
-	c.verbs.Lock()
-	defer c.verbs.Unlock()
 	h, err := s.reserve(c, l.IO)
 	if err != nil {
 		return none, err

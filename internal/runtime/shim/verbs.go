@@ -31,13 +31,6 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 	if err != nil {
 		return none, err
 	}
-	c.verbs.Lock()
-	defer c.verbs.Unlock()
-	if frozen, err := c.group.Frozen(); err != nil {
-		return none, err
-	} else if frozen {
-		return none, errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", c.id)
-	}
 	p, err := s.reserveExec(c, e)
 	if err != nil {
 		return none, err
@@ -49,10 +42,20 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 	}
 	defer func() { _ = unix.Close(main) }()
 	err = s.run(ctx, c, p, e.Stdio, func(streams launch.Streams) (*launch.Child, error) {
+		c.verbs.Lock()
+		defer c.verbs.Unlock()
+		if frozen, err := c.group.Frozen(); err != nil {
+			return nil, err
+		} else if frozen {
+			return nil, errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", c.id)
+		}
 		return s.host.Exec(e, prog, c.group, streams, main)
 	})
 	if err != nil {
 		s.forgetExec(c, p)
+		if !s.alive(c.main) { // and took the newcomer with it
+			return none, errs.Newf(errs.Conflict, "container %s is not running", c.id)
+		}
 		return none, err
 	}
 	go s.watch(c, p)
@@ -113,6 +116,18 @@ func (p *process) pidfdCopy() (fd int, err error) {
 		return -1, errs.Newf(errs.Conflict, "container %s is not running", p.rec.ID)
 	}
 	return fd, nil
+}
+
+// alive asks the kernel, which knows before it is recorded.
+func (s *server) alive(p *process) bool {
+	err := p.control(func(fd int) error {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
+			return unix.ESRCH
+		}
+		return nil
+	})
+	return err == nil
 }
 
 func (s *server) running(p *process) bool {
@@ -261,5 +276,6 @@ func (s *server) delete(c *container) error {
 		delete(s.containers, c.id)
 	}
 	s.mu.Unlock()
+	s.dropWaiting(c.id) // those attached to execs that will not come
 	return nil
 }
