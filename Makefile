@@ -4,7 +4,9 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 PKG       := github.com/skiff-containers/skiff/internal/kit/version
 LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT)
-BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+# One set of flags for building and testing: the cache is filled once.
+export CGO_ENABLED := 0
+BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
 .PHONY: help build demo test test-unit test-root lint bench fuzz golden clean deps

@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "bench needs root" >&2; exit 1; }
-CGO_ENABLED=0 go build -o bin/peers ./bench/peers
+CGO_ENABLED=0 go build -buildvcs=false -o bin/peers ./bench/peers
 exec bin/peers "$@"

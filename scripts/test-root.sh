@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "test-root needs root" >&2; exit 1; }
-export SKIFF_BIN="$PWD/bin" GORACE=atexit_sleep_ms=0
+export CGO_ENABLED=0 SKIFF_BIN="$PWD/bin" GORACE=atexit_sleep_ms=0
 mapfile -t pkgs < <(grep -rlE '^//go:build .*\broot\b' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 [ ${#pkgs[@]} -gt 0 ] || { echo "no root tests found" >&2; exit 1; }
 exec go test -tags root -p 1 -timeout 20m "$@" "${pkgs[@]}"
