@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +180,10 @@ func TestStartErrors(t *testing.T) {
 		},
 		"a parameter of the host's":  func(l *runtime.Launch) { l.Spec.Linux.Sysctl = map[string]string{"kernel.panic": "1"} },
 		"a parameter that leads out": func(l *runtime.Launch) { l.Spec.Linux.Sysctl = map[string]string{"net/../kernel/panic": "1"} },
+		"a parameter of the host's network": func(l *runtime.Launch) {
+			l.Spec.Linux.Namespaces = slices.DeleteFunc(l.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+			l.Spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
+		},
 		"a mount without a source": func(l *runtime.Launch) {
 			l.Spec.Mounts = append(l.Spec.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/does/not/exist", Options: []string{"rbind"}})
 		},
