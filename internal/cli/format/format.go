@@ -193,24 +193,55 @@ func (t *Table[T]) row(it T, clean bool) row {
 	return r
 }
 
-// Clean takes control characters out of a text, so that what somebody named a
-// thing cannot move the reader's cursor or break a table.
+// Clean takes control sequences out of a text, so that what somebody named a
+// thing cannot move the reader's cursor or break a table. White space becomes
+// a space.
 func Clean(s string) string {
-	ok := func(r rune) bool { return r >= 0x20 && r != 0x7f && (r < 0x80 || r > 0x9f) }
-	for _, r := range s {
-		if !ok(r) {
-			return strings.Map(func(r rune) rune {
-				switch {
-				case r == '\t' || r == '\n' || r == '\r':
-					return ' '
-				case !ok(r):
-					return -1
-				}
-				return r
-			}, s)
+	control := func(r rune) bool { return r < 0x20 || r >= 0x7f && r <= 0x9f }
+	if !strings.ContainsFunc(s, control) {
+		return s
+	}
+	var b strings.Builder
+	in := []rune(s)
+	for i := 0; i < len(in); i++ {
+		switch r := in[i]; {
+		case r == '\t' || r == '\n' || r == '\r':
+			b.WriteByte(' ')
+		case r == 0x1b:
+			i += escapeLen(in[i+1:])
+		case !control(r):
+			b.WriteRune(r)
 		}
 	}
-	return s
+	return b.String()
+}
+
+// escapeLen is how many characters after an ESC belong to its sequence: up to
+// the letter that ends a CSI, or the BEL or ST that ends a string.
+func escapeLen(s []rune) int {
+	if len(s) == 0 {
+		return 0
+	}
+	switch s[0] {
+	case '[':
+		for i := 1; i < len(s); i++ {
+			if s[i] >= 0x40 && s[i] <= 0x7e {
+				return i + 1
+			}
+		}
+		return len(s)
+	case ']', 'P', 'X', '^', '_':
+		for i := 1; i < len(s); i++ {
+			switch {
+			case s[i] == 0x07:
+				return i + 1
+			case s[i] == '\\' && s[i-1] == 0x1b:
+				return i + 1
+			}
+		}
+		return len(s)
+	}
+	return 1
 }
 
 // Ellipsis shortens a text to at most n characters, the last one being "…".
