@@ -108,6 +108,7 @@ func TestFieldsByVersion(t *testing.T) {
 		{"1.52", "/networks/bridge", "Containers", `{}`},
 		{"1.41", "/version", "ApiVersion", `"1.56"`},
 		{"1.41", "/version", "MinAPIVersion", `"1.24"`},
+		{"1.41", "/version", "Components/0/Details/ApiVersion", `"1.56"`},
 		{"1.41", "/volumes", "Volumes", `[]`},
 	} {
 		var v any

@@ -57,7 +57,7 @@ func (r *request) logsOptions() (o containers.LogsOptions, err error) {
 	if o.Since, err = r.time("since"); err != nil {
 		return o, err
 	}
-	o.Until, err = r.time("until")
+	o.Until, err = r.until()
 	return o, err
 }
 

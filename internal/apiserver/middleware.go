@@ -90,7 +90,7 @@ func (s *Server) serve(w *response, hr *http.Request, who caller, log *slog.Logg
 	if err != nil {
 		return errs.Newf(errs.Invalid, "invalid query: %w", err)
 	}
-	r := &request{hr, query(q), v, name, sub, log}
+	r := &request{hr, query(q), v, strings.TrimPrefix(name, "/"), sub, log} // docker shows names of containers with a slash
 	if rt.traits&endless != 0 {
 		ctx, cancel := context.WithCancelCause(hr.Context())
 		defer cancel(nil)

@@ -78,7 +78,7 @@ func (q query) json(key string, v any) error {
 }
 
 // time returns a time given as seconds[.nanoseconds] since 1970, as docker's
-// clients send it, or RFC 3339; zero if absent or "0".
+// clients send it, or RFC 3339; zero if absent.
 func (q query) time(key string) (time.Time, error) {
 	t, err := parseTime(q.get(key))
 	if err != nil {
@@ -87,8 +87,16 @@ func (q query) time(key string) (time.Time, error) {
 	return t, nil
 }
 
+// until is time, where "0" means no end.
+func (q query) until() (time.Time, error) {
+	if q.get("until") == "0" {
+		return time.Time{}, nil
+	}
+	return q.time("until")
+}
+
 func parseTime(s string) (time.Time, error) {
-	if s == "" || s == "0" {
+	if s == "" {
 		return time.Time{}, nil
 	}
 	if strings.Contains(s, "T") {

@@ -3,16 +3,20 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/sys/sockets"
 )
 
 // Options configure a [Server]. Backends are required.
@@ -23,11 +27,11 @@ type Options struct {
 	Log      *slog.Logger // nil is silence
 	// Fetch opens the URL of an image to import; nil refuses URLs.
 	Fetch func(ctx context.Context, url string) (io.ReadCloser, error)
-	// AllowedHosts are further host names under which TCP clients may call;
-	// localhost and plain addresses always may.
+	// AllowedHosts are further host names under which TCP clients may call; this
+	// host's name, localhost and plain addresses always may.
 	AllowedHosts []string
 	// Peer describes a new connection's other end for the log, and says what it
-	// may do at most; nil allows what the listener does.
+	// may do at most; nil tells the process and allows what the listener does.
 	Peer func(net.Conn) (description string, most Access)
 }
 
@@ -64,8 +68,11 @@ func New(o Options) *Server {
 	s := &Server{Backends: o.Backends, o: o, log: o.Log, routes: newTable(allRoutes()), hosts: map[string]bool{"localhost": true}}
 	s.min, _ = parseVersion(o.MinAPI) // a bad one serves everything there is
 	s.max, _ = parseVersion(MaxAPIVersion)
+	if name, err := os.Hostname(); err == nil {
+		s.hosts[strings.ToLower(name)] = true
+	}
 	for _, h := range o.AllowedHosts {
-		s.hosts[h] = true
+		s.hosts[strings.ToLower(h)] = true
 	}
 	s.closing, s.shut = context.WithCancelCause(context.Background())
 	return s
@@ -143,15 +150,23 @@ func (s *Server) httpServer(ctx context.Context, l net.Listener) *http.Server {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			who := base
-			who.peer = c.RemoteAddr().String()
+			most := Full
 			if s.o.Peer != nil {
-				var most Access
 				who.peer, most = s.o.Peer(c)
-				who.access = min(who.access, most)
+			} else {
+				who.peer = describePeer(c)
 			}
+			who.access = min(who.access, most)
 			return context.WithValue(ctx, callerKey{}, who)
 		},
 	}
+}
+
+func describePeer(c net.Conn) string {
+	if p, ok := sockets.Peer(c); ok {
+		return fmt.Sprintf("pid %d, uid %d", p.Pid, p.Uid)
+	}
+	return c.RemoteAddr().String()
 }
 
 func (s *Server) register(h *http.Server) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"slices"
@@ -52,6 +53,17 @@ func (s *Server) version(w http.ResponseWriter, r *request) error {
 	}
 	out := *v
 	out.APIVersion, out.MinAPIVersion = s.max.String(), s.min.String()
+	out.Components = slices.Clone(out.Components)
+	for i, c := range out.Components {
+		if c.Name == "Engine" { // clients look for these here
+			details := maps.Clone(c.Details)
+			if details == nil {
+				details = map[string]string{}
+			}
+			details["ApiVersion"], details["MinAPIVersion"] = out.APIVersion, out.MinAPIVersion
+			out.Components[i].Details = details
+		}
+	}
 	return ok(w, out)
 }
 
@@ -73,7 +85,7 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	until, err := r.time("until")
+	until, err := r.until()
 	if err != nil {
 		return err
 	}
