@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/plugins/content/local"
@@ -19,7 +20,9 @@ import (
 
 // Open opens the store of files under dir.
 func Open(dir string) (content.Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// The collector stops at a missing directory of blobs, before it gets to
+	// what an interrupted download left.
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
 		return nil, err
 	}
 	return local.NewStore(dir)

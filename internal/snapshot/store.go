@@ -119,6 +119,11 @@ func (s *Store) RawContent() ctdcontent.Store { return s.DB.ContentStore() }
 // GarbageCollect removes blobs, snapshots and ingests that nothing refers to.
 func (s *Store) GarbageCollect(ctx context.Context) error {
 	_, err := s.DB.GarbageCollect(s.Context(ctx))
+	if err == nil {
+		// The database knows nothing of a directory whose snapshot a killed
+		// process did not get to record.
+		err = s.overlay.Cleanup(ctx)
+	}
 	s.mu.Lock()
 	clear(s.dirs)
 	s.gen++

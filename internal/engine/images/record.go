@@ -241,9 +241,12 @@ func (s *Service) imagesOf(ctx context.Context, target ocispec.Descriptor) ([]*I
 		if oci.IsAttestation(d) || !oci.IsManifest(d.MediaType) {
 			continue
 		}
+		if !s.store.Content.Stored(s.store.Context(ctx), d.Digest) {
+			continue // another platform's, not pulled; the cache may know it from before
+		}
 		img, err := s.imageOf(ctx, d)
 		if errdefs.IsNotFound(err) {
-			continue // another platform's, not pulled
+			continue
 		}
 		if err != nil {
 			return nil, err

@@ -88,7 +88,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	return s, nil
 }
 
-// Close ends the background work; verbs must have returned.
+// Close ends the background work; verbs must have returned. Closing again does
+// nothing.
 func (s *Service) Close() {
 	s.stop()
 	<-s.done
