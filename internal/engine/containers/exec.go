@@ -265,7 +265,7 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 		return err
 	}
 	if in.ShmPath == "" && rec.HostConfig.IpcMode.IsContainer() {
-		in.ShmPath = "/dev/shm" // an exec mounts nothing
+		in.ShmPath = "/dev/shm" // the donor is gone; an exec mounts nothing
 	}
 	of, _, err := spec.Build(in)
 	if err != nil {

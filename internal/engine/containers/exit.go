@@ -95,6 +95,9 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	for _, m := range rec.Mounts {
 		s.volumeEvent(&rec, m, apievents.ActionUnmount)
 	}
+	if rec.HostConfig.IpcMode.IsShareable() {
+		s.unmountShm(c.id)
+	}
 	s.execsEnded(c)
 	c.mu.Lock()
 	waiters, answer := c.takeWaiters(false), c.answer()

@@ -45,6 +45,7 @@ type world struct {
 	layers   *fakeLayers
 	bus      *fakeBus
 	recs     *fakeRecords
+	shm      *fakeShm
 	failures *failures
 }
 
@@ -75,6 +76,7 @@ func newWorld(t *testing.T) *world {
 	w.volumes = &fakeVolumes{f: w.failures, dir: filepath.Join(w.dir, "volumes"), held: map[string][]string{}, made: map[string]bool{}}
 	w.layers = &fakeLayers{f: w.failures}
 	w.bus = &fakeBus{}
+	w.shm = &fakeShm{f: w.failures, mounted: map[string]bool{}}
 	w.recs = &fakeRecords{f: w.failures, rows: map[string]Record{}}
 	w.boot()
 	t.Cleanup(w.down)
@@ -95,7 +97,7 @@ func (w *world) boot() {
 	s, err := New(Options{
 		DataRoot: filepath.Join(w.dir, "data"), ExecRoot: filepath.Join(w.dir, "run"),
 		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: fakeLogs{}, Layers: w.layers,
-		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1,
+		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1, Shm: w.shm,
 		Spec: SpecDefaults{Host: spec.HostFacts{
 			CgroupV2: true, CgroupNS: true, Seccomp: true, Cgroups: spec.AllCgroups(), CPUs: 2, RecursiveRO: true,
 			Capabilities: spec.DefaultCapabilities(), HardLimits: map[string]uint64{},
@@ -219,6 +221,9 @@ func (w *world) nothingLeft() {
 	w.until("the runtime knows nothing", func() bool { return w.rt.count() == 0 })
 	if n := w.images.pinned(); n != 0 {
 		w.t.Errorf("left: %d image pins", n)
+	}
+	if n := w.shm.count(); n != 0 {
+		w.t.Errorf("left: %d mounts of shared memory", n)
 	}
 	if h := w.volumes.holders(); h != 0 {
 		w.t.Errorf("left: %d volume references", h)
@@ -813,6 +818,31 @@ func (b *fakeBus) last(id string, a apievents.Action) map[string]string {
 	}
 	return nil
 }
+
+type fakeShm struct {
+	f       *failures
+	mu      sync.Mutex
+	mounted map[string]bool
+}
+
+func (s *fakeShm) Mount(dir string, _ int64) error {
+	if err := s.f.at("Shm"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mounted[dir] = true
+	return nil
+}
+
+func (s *fakeShm) Unmount(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mounted, dir)
+	return nil
+}
+
+func (s *fakeShm) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.mounted) }
 
 type fakeCgroups struct{}
 

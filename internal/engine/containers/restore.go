@@ -54,6 +54,7 @@ func (s *Service) Restore(ctx context.Context) error {
 		s.unpin(ctx, "", id)
 	}
 	for _, id := range plan.clearRun {
+		s.unmountShm(id)
 		s.removeRunDir(id)
 	}
 	s.trash.empty()
@@ -195,6 +196,7 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		c.mu.Unlock()
 		return s.saveRun(c)
 	case ft.remove:
+		s.unmountShm(c.id)
 		return s.removeLocked(ctx, c, true)
 	case ft.restart:
 		// In docker's list it is "restarting" until its turn comes.

@@ -36,6 +36,7 @@ type Options struct {
 	Layers   Layers
 	Events   Events
 	Cgroups  Cgroups
+	Shm      Shm // nil: mounts on the host
 	Records  Records
 
 	Spec SpecDefaults
@@ -46,8 +47,8 @@ type Options struct {
 	DNS                   []netip.Addr
 	DNSSearch, DNSOptions []string
 	PublishAddr           netip.Addr // for ports published on no certain address; zero: every one
-	DetachKeys         string              // "" is ctrl-p,ctrl-q
-	Storage            string              // name of the layer store, for inspect; "" is "overlay2"
+	DetachKeys            string     // "" is ctrl-p,ctrl-q
+	Storage               string     // name of the layer store, for inspect; "" is "overlay2"
 
 	// Pool is how many writable layers are kept prepared; 0 is 4, negative none.
 	Pool int
@@ -121,6 +122,9 @@ func New(o Options) (*Service, error) {
 	case o.Runtime == nil || o.Networks == nil || o.Images == nil || o.Volumes == nil ||
 		o.Logs == nil || o.Layers == nil || o.Events == nil || o.Cgroups == nil || o.Records == nil:
 		return nil, errors.New("containers: a dependency is missing")
+	}
+	if o.Shm == nil {
+		o.Shm = hostShm{}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

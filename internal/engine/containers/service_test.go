@@ -17,6 +17,7 @@ import (
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/filter"
@@ -108,16 +109,19 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 }
 
 func TestFailedStartLeavesTheContainer(t *testing.T) {
-	for _, step := range []string{"NewSandbox", "Lowers", "CopyUp", "runtime.Start"} {
+	for _, step := range []string{"NewSandbox", "Lowers", "Shm", "CopyUp", "runtime.Start"} {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t)
-			id := w.create("box", withHost(func(h *container.HostConfig) { h.Binds = []string{"v:/v"} }))
+			id := w.create("box", withHost(func(h *container.HostConfig) { h.Binds, h.IpcMode = []string{"v:/v"}, "shareable" }))
 			w.failures.set(step, errBoom)
 			if err := w.Start(ctx, id); !errors.Is(err, errBoom) {
 				t.Fatalf("start: %v", err)
 			}
 			if n := w.nets.count(); n != 0 {
 				t.Errorf("%d sandboxes left", n)
+			}
+			if n := w.shm.count(); n != 0 {
+				t.Errorf("%d mounts left", n)
 			}
 			in, _ := w.Inspect(ctx, id, false)
 			if in.State.Status != "created" || in.State.ExitCode != 128 || !strings.Contains(in.State.Error, "boom") {
@@ -681,6 +685,17 @@ func TestSharedNamespaces(t *testing.T) {
 	if len(w.nets.made) != 1 {
 		t.Errorf("%d sandboxes made", len(w.nets.made))
 	}
+	for i, l := range w.rt.launches {
+		if !slices.ContainsFunc(l.Spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/shm" && m.Source == w.shmDir(a) }) {
+			t.Errorf("launch %d does not share /dev/shm", i)
+		}
+	}
+	for _, id := range []string{b, a} {
+		if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.nothingLeft()
 }
 
 func TestNetworks(t *testing.T) {

@@ -36,8 +36,13 @@ func newSettler(s *Service) *settler {
 func (s *Service) settle(c *ctr) {
 	c.mu.Lock()
 	durable := !c.rec.HostConfig.AutoRemove && !c.removed
+	policy := !c.rec.HostConfig.RestartPolicy.IsNone()
 	c.mu.Unlock()
 	if !durable {
+		return
+	}
+	// After a crash of the machine, a restart policy goes by what is recorded.
+	if policy && s.tasks.run(func() { s.settler.write(c) }) {
 		return
 	}
 	t := s.settler

@@ -108,6 +108,12 @@ func (s *Service) launch(ctx context.Context, c *ctr) error {
 	if err := firstError(netErr, b.err); err != nil {
 		return err
 	}
+	if rec.HostConfig.IpcMode.IsShareable() {
+		if err := s.mountShm(&rec); err != nil {
+			return err
+		}
+		undo.Push(func() { s.unmountShm(c.id) })
+	}
 	l := b.plan.launch
 	l.NetNS = net.ns
 	if err := s.addFiles(c, &rec, net, l.Spec); err != nil {
@@ -253,10 +259,8 @@ func (s *Service) specInput(rec *Record) (spec.Input, error) {
 			return in, err
 		}
 		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
-		// The other's /dev/shm is reached through its own mount namespace, so
-		// that it needs no place in the host's.
-		in.ShmPath = fmt.Sprintf("/proc/%d/root/dev/shm", pid)
 	}
+	in.ShmPath = s.shmPath(rec)
 	if m := rec.HostConfig.NetworkMode; m.IsContainer() {
 		if other, err := s.index.get(m.ConnectedContainer()); err == nil {
 			o := other.record()
@@ -293,6 +297,15 @@ func (s *Service) joined(ref, kind, self string) (pid int, err error) {
 func (s *Service) rootfs(ctx context.Context, c *ctr, rec *Record) (*runtime.Rootfs, error) {
 	dir := s.dataDir(rec.ID)
 	r := &runtime.Rootfs{Upper: dir + "/" + upperName, Work: dir + "/" + workName, Volatile: rec.HostConfig.AutoRemove}
+	if r.Volatile {
+		// overlayfs refuses a layer that a volatile mount has been over: what is in
+		// it may not all be on the disk. Nobody asked for that here.
+		if st := c.status(); !st.neverStarted() && !st.Phase.live() {
+			if err := os.RemoveAll(r.Work + "/work/incompat"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	img, err := s.imageOf(ctx, c, rec)
 	if err != nil {
 		return nil, err
