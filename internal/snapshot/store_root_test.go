@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	contentsuite "github.com/containerd/containerd/v2/core/content/testsuite"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/testsuite"
@@ -43,6 +45,16 @@ func TestSnapshotterSuiteThroughTheDatabase(t *testing.T) {
 		}
 		sn, _ := s.ForBuildKit()
 		return sn, s.Close, nil
+	})
+}
+
+func TestContentSuite(t *testing.T) {
+	contentsuite.ContentSuite(t, "store", func(ctx context.Context, root string) (context.Context, ctdcontent.Store, func() error, error) {
+		s, err := Open(ctx, Options{Root: root, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return s.Context(ctx), s.Content, s.Close, nil
 	})
 }
 
