@@ -27,7 +27,7 @@ func (s *Sandbox) Connect(ctx context.Context, spec EndpointSpec) error {
 		return err
 	}
 	defer rt.Close()
-	if err := s.m.attach(ctx, e, s.ns, rt, s.ifnames()); err != nil {
+	if err := s.m.attach(ctx, e, &prepared{Space: &link.Space{File: s.ns, Socket: rt}}, s.ifnames()); err != nil {
 		return err
 	}
 	var undo cleanup.Stack

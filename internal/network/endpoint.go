@@ -2,12 +2,9 @@ package network
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +47,7 @@ func (m *Manager) newEndpoint(s *Sandbox, spec EndpointSpec) (*endpoint, error) 
 	if l.rec.Driver != driverBridge {
 		return nil, errs.Newf(errs.Invalid, "container cannot be connected to network %s: it is not a bridge", l.rec.Name)
 	}
+	e.settings.EndpointID = "" // of a life before: not declared
 	c := e.settings.IPAMConfig
 	if c != nil && (c.IPv6Address.IsValid() || len(c.LinkLocalIPs) > 0) {
 		return nil, errs.New(errs.Unsupported, "invalid endpoint settings:\nIPv6 and link-local addresses are not supported yet")
@@ -89,8 +87,9 @@ func checkDriverOpts(opts map[string]string) error {
 	return nil
 }
 
-// attach takes an address and plugs the sandbox in; rt is a socket inside it.
-func (m *Manager) attach(ctx context.Context, e *endpoint, ns *os.File, rt *link.Socket, used []string) (err error) {
+// attach takes an address and plugs the sandbox in, or completes what was made
+// ahead. used are the names of interfaces inside.
+func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []string) (err error) {
 	l := e.lan
 	var want netip.Addr
 	if c := e.settings.IPAMConfig; c != nil && c.IPv4Address.IsValid() {
@@ -100,43 +99,69 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, ns *os.File, rt *link
 	if e.ifname, err = e.chooseIfname(used); err != nil {
 		return err
 	}
+	plugged := p.lan == l
+	if plugged {
+		e.veth = p.veth
+	} else {
+		e.veth = newVethName()
+	}
 	if err := l.join(e, want); err != nil {
 		return addressError(l, err)
 	}
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { l.leave(e); l.release(e.addr.Addr()) })
-	v := link.Veth{
-		Host: e.veth, Group: m.group, Bridge: l.index, Peer: e.ifname,
-		MAC: net.HardwareAddr(e.settings.MacAddress), MTU: l.opts.mtu,
-		Hairpin: link.CallsFirewall(), Isolated: !l.opts.icc,
+	if plugged {
+		setup := link.Setup{MAC: net.HardwareAddr(e.settings.MacAddress), Addr: e.addr, Gateway: e.gateway()}
+		err = p.Socket.Configure(p.index, setup)
+	} else {
+		undo.Push(func() { m.deleteLinks([]string{e.veth}) })
+		err = m.plugIn(e, p.Space)
 	}
-	if err := m.rt.AddVeth(v, ns); err != nil {
-		return fmt.Errorf("connect to network %s: %w", l.rec.Name, err)
-	}
-	undo.Push(func() { m.deleteLinks([]string{e.veth}) })
-	index, err := rt.Index(e.ifname)
 	if err != nil {
-		return err
-	}
-	if err := rt.Configure(index, e.addr); err != nil {
 		return fmt.Errorf("connect to network %s: %w", l.rec.Name, err)
-	}
-	for _, name := range []string{e.veth, l.opts.bridge} { // the bridge's first port gives it its own
-		if err := m.rt.AwaitCarrier(name); err != nil {
-			return err
-		}
 	}
 	if list := e.settings.DriverOpts[optEndpointSysctls]; list != "" {
 		set, err := endpointSysctls(list, e.ifname)
 		if err == nil {
-			err = m.spaces.In(ns, func() error { return writeSysctls(set) })
+			err = m.spaces.In(p.File, func() error { return writeSysctls(set) })
 		}
 		if err != nil {
 			return err
 		}
 	}
 	undo.Release()
+	return nil
+}
+
+// plugIn makes the endpoint's interface.
+func (m *Manager) plugIn(e *endpoint, sp *link.Space) error {
+	l := e.lan
+	err := m.rt.AddVeth(link.Veth{
+		Host: e.veth, Group: m.group, Bridge: l.index, Peer: e.ifname,
+		MAC: net.HardwareAddr(e.settings.MacAddress), MTU: l.opts.mtu,
+		Hairpin: link.CallsFirewall(), Isolated: !l.opts.icc,
+	}, sp.File)
+	if err != nil {
+		return err
+	}
+	index, err := sp.Socket.Index(e.ifname)
+	if err != nil {
+		return err
+	}
+	if err := sp.Socket.Configure(index, link.Setup{Up: true, Addr: e.addr}); err != nil {
+		return err
+	}
+	return m.awaitCarrier(l, e.veth)
+}
+
+// awaitCarrier waits until the network forwards what comes by the interface.
+func (m *Manager) awaitCarrier(l *lan, veth string) error {
+	for _, name := range []string{veth, l.opts.bridge} { // the bridge's first port gives it its own
+		if err := m.rt.AwaitCarrier(name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -161,8 +186,6 @@ func (e *endpoint) fill() {
 		a := e.addr.Addr().As4()
 		s.MacAddress = network.HardwareAddr{0x02, 0x42, a[0], a[1], a[2], a[3]}
 	}
-	sum := sha256.Sum256([]byte(s.EndpointID))
-	e.veth = "veth" + hex.EncodeToString(sum[:])[:11] // docker's have 7 digits
 	if e.lan.named() {
 		s.DNSNames = e.sandbox.dnsNames(s.Aliases)
 	}

@@ -80,7 +80,7 @@ func newLab(t testing.TB, change ...func(*Options)) *lab {
 		logs = os.Stderr
 	}
 	l.o = Options{
-		RunDir: filepath.Join(dir, "run"), Table: table, Events: l.events,
+		PoolSize: 3, RunDir: filepath.Join(dir, "run"), Table: table, Events: l.events,
 		Log: slog.New(slog.NewTextHandler(logs, nil)),
 	}
 	for _, c := range change {

@@ -89,7 +89,8 @@ func (m *Manager) firewallNetworks() []rules.Network {
 	return out
 }
 
-// join notes the endpoint and takes its address; a new one is completed.
+// join notes the endpoint and takes its address; a new one's settings are
+// completed.
 func (l *lan) join(e *endpoint, want netip.Addr) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +110,7 @@ func (l *lan) join(e *endpoint, want netip.Addr) (err error) {
 			return err
 		}
 		e.addr = netip.PrefixFrom(want, l.subnet.Bits())
-		if e.veth == "" {
+		if e.settings.EndpointID == "" {
 			e.fill()
 		}
 	}

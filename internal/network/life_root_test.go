@@ -32,6 +32,12 @@ func (l *lab) veths() []string {
 	return veths
 }
 
+// prepared reports whether all that is made ahead is made.
+func (l *lab) prepared() bool {
+	a := l.ahead.Load()
+	return len(a.plain) == cap(a.plain) && len(a.plugged) == cap(a.plugged)
+}
+
 func (l *lab) kernelPorts() []string {
 	l.t.Helper()
 	fw, err := apply.Open()
@@ -59,7 +65,7 @@ func TestNothingLeaks(t *testing.T) {
 		fds, _ := filepath.Glob("/proc/self/fd/*")
 		return len(fds)
 	}
-	eventually(t, "namespaces made ahead", func() bool { return len(l.ahead.ready) == cap(l.ahead.ready) })
+	eventually(t, "namespaces made ahead", l.prepared)
 	before := descriptors()
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -77,7 +83,7 @@ func TestNothingLeaks(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	eventually(t, "interfaces gone", func() bool { return len(l.veths()) == 0 })
+	eventually(t, "interfaces gone", func() bool { return l.prepared() && len(l.veths()) == l.o.PoolSize })
 	eventually(t, "descriptors closed", func() bool { return descriptors() <= before })
 	if ps := l.kernelPorts(); len(ps) != 0 {
 		t.Errorf("ports are left: %v", ps)
@@ -114,7 +120,7 @@ func TestAFailedStartLeavesNothing(t *testing.T) {
 	if _, err := l.tryRun("y", []string{"user"}, func(s *SandboxSpec) { s.Sysctls = map[string]string{"net.ipv4.no_such": "1"} }); err == nil {
 		t.Fatal("started with a sysctl that does not exist")
 	}
-	eventually(t, "interfaces gone", func() bool { return len(l.veths()) == 0 })
+	eventually(t, "interfaces gone", func() bool { return l.prepared() && len(l.veths()) == l.o.PoolSize })
 	eventually(t, "addresses free", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()

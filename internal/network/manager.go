@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -44,7 +45,7 @@ type Options struct {
 	TableName         string       // of nftables; "" is skiff
 	Pools             []Pool       // nil: docker's
 	MTU               int          // 0 is 1500
-	PoolSize          int          // namespaces made ahead; 0 is 4, negative none
+	PoolSize          int          // namespaces made ahead, of each kind; 0 is 3, negative none
 	HostGateway       netip.Addr   // what "host-gateway" means; zero: the default bridge's
 	NoProxy           bool         // do not serve published ports over IPv6
 	NoForwardDrop     bool         // do not drop others' forwarding where we switched it on
@@ -59,7 +60,8 @@ type Manager struct {
 	watch  *link.Watch
 	fw     *firewall
 	ports  *portTable
-	ahead  *ahead
+	ahead  atomic.Pointer[ahead] // nil: nothing is made ahead
+	graves graves
 	quit   chan struct{}
 	bg     sync.WaitGroup
 
@@ -99,7 +101,7 @@ func (o *Options) fill() error {
 		o.MTU = 1500
 	}
 	if o.PoolSize == 0 {
-		o.PoolSize = 4
+		o.PoolSize = 3
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -150,7 +152,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	m.bg.Go(func() { m.fw.guard(m.o.Log) })
 	if m.o.PoolSize > 0 {
-		m.ahead = newAhead(m.spaces, m.o.PoolSize, m.o.Log)
+		m.ahead.Store(m.newAhead(m.o.PoolSize))
 	}
 	return nil
 }
@@ -204,9 +206,10 @@ func (m *Manager) Close() error {
 		bad = append(bad, m.fw.close())
 	}
 	m.bg.Wait()
-	if m.ahead != nil {
-		m.ahead.close()
+	if a := m.ahead.Load(); a != nil {
+		a.close()
 	}
+	m.graves.close()
 	if m.rt != nil {
 		m.rt.Close()
 	}

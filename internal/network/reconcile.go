@@ -38,9 +38,12 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 
 // owned are the names of interfaces that somebody has.
 func (m *Manager) owned() map[string]bool {
+	keep := map[string]bool{}
+	if a := m.ahead.Load(); a != nil {
+		keep = a.owned()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	keep := map[string]bool{}
 	for veth := range m.resting {
 		keep[veth] = true
 	}

@@ -24,6 +24,7 @@ func (m *Manager) Remove(ctx context.Context, nameOrID string) error {
 	if err := l.retire(); err != nil {
 		return err
 	}
+	m.graves.flush()
 	// From here on nobody finds it. The row goes first: what a crash leaves of
 	// the rest belongs to nobody and is swept at the next start.
 	if err := m.o.Table.Delete(l.rec.ID); err != nil {

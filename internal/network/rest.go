@@ -69,6 +69,9 @@ func (m *Manager) linkGone(name string) {
 	if ok {
 		r.lan.release(r.addr)
 	}
+	if a := m.ahead.Load(); a != nil {
+		a.gone(name)
+	}
 }
 
 // linksLost looks for itself after the kernel left messages out.
@@ -90,6 +93,9 @@ func (m *Manager) linksLost() {
 // address starts again right after it ended.
 func (m *Manager) wake(ctx context.Context, l *lan, a netip.Addr) {
 	deadline := time.Now().Add(time.Second)
+	if m.restingOn(l, a) != "" {
+		m.graves.flush()
+	}
 	for {
 		veth := m.restingOn(l, a)
 		if veth == "" || ctx.Err() != nil {

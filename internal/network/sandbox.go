@@ -58,6 +58,7 @@ func (m *Manager) NewSandbox(ctx context.Context, spec SandboxSpec) (*Sandbox, e
 	if err := m.register(s); err != nil {
 		return nil, err
 	}
+	m.graves.started()
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { m.unregister(s) })
@@ -121,7 +122,7 @@ func (s *Sandbox) plain(ctx context.Context, undo *cleanup.Stack) error {
 	undo.Push(func() { l.leave(e) })
 	s.endpoints = []*endpoint{e}
 	if s.spec.Mode == ModeNone {
-		sp, err := s.m.space()
+		sp, err := s.m.space(nil)
 		if err != nil {
 			return err
 		}
@@ -141,20 +142,29 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 	if s.config, err = s.m.resolverConfig(s.spec); err != nil {
 		return err
 	}
-	sp, err := s.m.space()
+	all := make([]*endpoint, len(s.spec.Endpoints))
+	for i, spec := range s.spec.Endpoints {
+		if all[i], err = s.m.newEndpoint(s, spec); err != nil {
+			return err
+		}
+	}
+	var first *endpoint
+	if len(all) > 0 {
+		first = all[0]
+	}
+	sp, err := s.m.space(first)
 	if err != nil {
 		return err
 	}
 	s.ns = sp.File
 	undo.Push(func() { _ = s.ns.Close() })
-	defer sp.Socket.Close() // after the undo steps, it would keep the namespace alive
-	for _, spec := range s.spec.Endpoints {
-		e, err := s.m.newEndpoint(s, spec)
-		if err != nil {
+	defer sp.Socket.Close() // it would keep the namespace alive
+	for _, e := range all {
+		if err := s.m.attach(ctx, e, sp, s.ifnames()); err != nil {
 			return err
 		}
-		if err := s.m.attach(ctx, e, s.ns, sp.Socket, s.ifnames()); err != nil {
-			return err
+		if e.veth == sp.veth {
+			s.gateway = e // it came with its route
 		}
 		s.endpoints = append(s.endpoints, e)
 		undo.Push(func() {
@@ -162,9 +172,9 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 			e.lan.leave(e)
 		})
 	}
-	s.gateway = chooseGateway(s.endpoints)
-	if s.gateway != nil {
-		if err := s.routeBy(sp.Socket, s.gateway); err != nil {
+	if now := chooseGateway(s.endpoints); now != s.gateway {
+		s.gateway = now
+		if err := s.routeBy(sp.Socket, now); err != nil {
 			return err
 		}
 	}
@@ -325,7 +335,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 		s.m.detach(e)
 	}
 	if s.ns != nil {
-		bad = append(bad, s.ns.Close())
+		s.m.graves.bury(s.ns)
 	}
 	s.m.unregister(s)
 	s.m.refreshLinks()

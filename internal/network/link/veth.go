@@ -56,13 +56,17 @@ func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 	m.u32(unix.IFLA_MTU, uint32(v.MTU))
 	m.u32(unix.IFLA_GROUP, v.Group)
 	m.u32(unix.IFLA_MASTER, uint32(v.Bridge))
+	oneQueue(m)
 	m.nest(unix.IFLA_LINKINFO, nil, func() {
 		m.str(unix.IFLA_INFO_KIND, "veth")
 		m.nest(unix.IFLA_INFO_DATA, nil, func() {
 			m.nest(vethInfoPeer, ifinfo(0, 0), func() {
 				m.str(unix.IFLA_IFNAME, v.Peer)
 				m.u32(unix.IFLA_MTU, uint32(v.MTU))
-				m.attr(unix.IFLA_ADDRESS, v.MAC)
+				if len(v.MAC) > 0 {
+					m.attr(unix.IFLA_ADDRESS, v.MAC)
+				}
+				oneQueue(m)
 				m.u32(unix.IFLA_NET_NS_FD, uint32(ns.Fd()))
 			})
 		})
@@ -75,6 +79,14 @@ func (s *Socket) AddVeth(v Veth, ns *os.File) error {
 		return fmt.Errorf("make interface %s: %w", v.Host, err)
 	}
 	return nil
+}
+
+// oneQueue asks for one queue instead of one a processor: each costs directories
+// in sysfs and a third of the time that a pair takes, and packets are spread over
+// processors without them.
+func oneQueue(m *message) {
+	m.u32(unix.IFLA_NUM_TX_QUEUES, 1)
+	m.u32(unix.IFLA_NUM_RX_QUEUES, 1)
 }
 
 // up brings the host's end up. It speaks no IPv6: a port of a bridge needs no
@@ -151,10 +163,33 @@ func (s *Socket) AwaitCarrier(name string) error {
 	}
 }
 
-// Configure brings an interface up with its address.
-func (s *Socket) Configure(index int, addr netip.Prefix) error {
-	if err := s.do(nil, setUp(index), addAddress(index, addr)); err != nil {
-		return fmt.Errorf("configure interface %d with %s: %w", index, addr, err)
+// Setup is what an interface inside a namespace gets; zero fields are left out.
+type Setup struct {
+	Up      bool
+	MAC     net.HardwareAddr
+	Addr    netip.Prefix
+	Gateway netip.Addr // of the default route
+}
+
+// Configure sets an interface up in one exchange.
+func (s *Socket) Configure(index int, c Setup) error {
+	var msgs []*message
+	if len(c.MAC) > 0 {
+		m := newMessage(unix.RTM_NEWLINK, 0, ifinfo(index, 0))
+		m.attr(unix.IFLA_ADDRESS, c.MAC)
+		msgs = append(msgs, m)
+	}
+	if c.Up {
+		msgs = append(msgs, setUp(index))
+	}
+	if c.Addr.IsValid() {
+		msgs = append(msgs, addAddress(index, c.Addr))
+	}
+	if c.Gateway.IsValid() {
+		msgs = append(msgs, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, c.Gateway))
+	}
+	if err := s.do(nil, msgs...); err != nil {
+		return fmt.Errorf("configure interface %d with %s: %w", index, c.Addr, err)
 	}
 	return nil
 }
