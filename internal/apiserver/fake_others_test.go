@@ -111,9 +111,11 @@ func (f fakeImages) Save(_ context.Context, refs []string, _ []ocispec.Platform,
 	return err
 }
 
-func (f fakeImages) Import(_ context.Context, r io.Reader, _ images.ImportOptions, _ progress.Sink) (string, error) {
+func (f fakeImages) Import(_ context.Context, r io.Reader, _ images.ImportOptions, p progress.Sink) (string, error) {
 	_, err := io.Copy(io.Discard, r)
-	return "sha256:" + strings.Repeat("d", 64), err
+	id := "sha256:" + strings.Repeat("d", 64)
+	p.Emit(progress.Event{Status: id})
+	return id, err
 }
 
 func (f fakeImages) Prune(_ context.Context, fs filter.Set) (image.PruneReport, error) {

@@ -86,10 +86,7 @@ func (s *Server) imageImport(w http.ResponseWriter, r *request, p *ocispec.Platf
 			}
 			defer func() { _ = in.Close() }()
 		}
-		id, err := s.Images.Import(r.Context(), in, o, sink)
-		if err == nil {
-			sink.Emit(progress.Event{Status: id})
-		}
+		_, err := s.Images.Import(r.Context(), in, o, sink) // reports the id
 		return err
 	})
 }
