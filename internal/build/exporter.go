@@ -267,9 +267,9 @@ func (i *mobyInstance) writeImage(ctx context.Context, config []byte, layers []b
 	if len(layers) > 0 {
 		keep[snapshot.GCRef] = layers[len(layers)-1].ChainID.String()
 	}
-	err = i.worker.writeBlob(ctx, m.Config, config, keep)
-	if err == nil {
-		err = i.worker.writeBlob(ctx, desc, manifest, refs)
+	err = i.worker.writeBlob(ctx, desc, manifest, refs)
+	if err == nil && !i.worker.stored(ctx, m.Config.Digest, keep) {
+		err = i.worker.writeBlob(ctx, m.Config, config, keep)
 	}
 	if err := done(err); err != nil {
 		return Image{}, fmt.Errorf("write the image: %w", err)
@@ -277,7 +277,7 @@ func (i *mobyInstance) writeImage(ctx context.Context, config []byte, layers []b
 	return Image{ID: m.Config.Digest, Manifest: desc}, nil
 }
 
-// writeBlob stores a blob and sets its references, also if it is there already.
+// writeBlob stores a blob, leased by ctx, and sets its references, also if it is there already.
 func (w *engineWorker) writeBlob(ctx context.Context, desc ocispec.Descriptor, b []byte, labels map[string]string) error {
 	cs := w.ContentStore()
 	ref := "skiff-export-" + desc.Digest.String()
@@ -300,6 +300,20 @@ func (w *engineWorker) writeBlob(ctx context.Context, desc ocispec.Descriptor, b
 	}
 	_, err = cs.Update(ctx, ctdcontent.Info{Digest: desc.Digest, Labels: labels}, fields...)
 	return err
+}
+
+// stored reports whether the blob is there with its references.
+func (w *engineWorker) stored(ctx context.Context, d digest.Digest, labels map[string]string) bool {
+	info, err := w.ContentStore().Info(ctx, d)
+	if err != nil {
+		return false
+	}
+	for k, v := range labels {
+		if info.Labels[k] != v {
+			return false
+		}
+	}
+	return true
 }
 
 // exportSlow lets BuildKit's image exporter write the image, then adopts the
@@ -345,6 +359,9 @@ func (w *engineWorker) record(ctx context.Context, img Image) error {
 	}
 	for _, n := range img.Names {
 		rec := images.Image{Name: n, Target: img.Manifest}
+		if old, err := w.ImageStore.Get(ctx, n); err == nil && old.Target.Digest == rec.Target.Digest {
+			continue
+		}
 		_, err := w.ImageStore.Update(ctx, rec)
 		if errdefs.IsNotFound(err) {
 			_, err = w.ImageStore.Create(ctx, rec)

@@ -26,6 +26,10 @@ type layerContent struct{ *content.Store }
 // finds again by those labels, the blob is kept from then on; other labels (where
 // it was fetched from) are of no use to it.
 func (s layerContent) Update(ctx context.Context, info ctdcontent.Info, fieldpaths ...string) (ctdcontent.Info, error) {
+	// Every resolving of a base sets labels that it has; a write costs a sync.
+	if now, err := s.Info(ctx, info.Digest); err == nil && labelled(now, info, fieldpaths) {
+		return now, nil
+	}
 	out, err := s.Store.Update(ctx, info, fieldpaths...)
 	if !errdefs.IsNotFound(err) {
 		return out, err
@@ -41,6 +45,17 @@ func (s layerContent) Update(ctx context.Context, info ctdcontent.Info, fieldpat
 		return out, err
 	}
 	return s.Store.Update(ctx, info, fieldpaths...)
+}
+
+// labelled reports whether an update of labels would change nothing.
+func labelled(now, want ctdcontent.Info, fieldpaths []string) bool {
+	for _, f := range fieldpaths {
+		k, ok := strings.CutPrefix(f, "labels.")
+		if !ok || now.Labels[k] != want.Labels[k] {
+			return false
+		}
+	}
+	return len(fieldpaths) > 0
 }
 
 // variantLabel begins the fields by which BuildKit links compressions of a layer.
