@@ -50,7 +50,7 @@ func (s *Server) fail(w *response, r *http.Request, log *slog.Logger, err error)
 		code = http.StatusInternalServerError // something of ours was cancelled, not the request
 	}
 	level := slog.LevelDebug
-	if code >= http.StatusInternalServerError && code != http.StatusNotImplemented {
+	if code == http.StatusInternalServerError {
 		level = slog.LevelError
 	}
 	log.Log(r.Context(), level, "request failed", "status", code, "err", err)
