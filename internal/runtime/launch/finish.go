@@ -101,11 +101,6 @@ func (s *setup) limits() error {
 			return fmt.Errorf("I/O priority: %w", errno)
 		}
 	}
-	if spec := s.req.Spec; spec != nil && spec.Linux.Personality != nil {
-		if spec.Linux.Personality.Domain != specs.PerLinux {
-			return fmt.Errorf("personality %q is not supported", spec.Linux.Personality.Domain)
-		}
-	}
 	for _, l := range p.Rlimits {
 		if err := setLimit(l); err != nil {
 			return fmt.Errorf("error setting rlimit type %s: %w", l.Type, err)

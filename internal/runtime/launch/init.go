@@ -173,7 +173,7 @@ func (s *setup) join() (err error) {
 // pivot makes the container's root this process's root and lets go of the
 // host's.
 func (s *setup) pivot() error {
-	if s.req.Spec.Root != nil && s.req.Spec.Root.Readonly {
+	if s.req.Spec.Root.Readonly {
 		if err := mnt.SetAttr(s.root, unix.MOUNT_ATTR_RDONLY, 0, 0, false); err != nil {
 			return fmt.Errorf("make root read-only: %w", err)
 		}

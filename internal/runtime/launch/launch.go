@@ -46,8 +46,8 @@ const (
 type request struct {
 	ID      string           `json:"id"`
 	Exec    bool             `json:"exec,omitempty"` // join a container, make none
-	Spec    *specs.Spec      `json:"spec,omitempty"`
-	Process *specs.Process   `json:"process"`
+	Spec    *world           `json:"spec,omitempty"`
+	Process *command         `json:"process"`
 	Rootfs  *runtime.Rootfs  `json:"rootfs,omitempty"`
 	User    *runtime.User    `json:"user,omitempty"`
 	Seccomp *seccomp.Program `json:"seccomp,omitempty"`
@@ -62,6 +62,72 @@ type request struct {
 	CgroupPath string         `json:"cgroupPath,omitempty"`
 	PIDsFile   string         `json:"pidsFile,omitempty"` // limit of processes: set at the very end,
 	PIDsMax    string         `json:"pidsMax,omitempty"`  // since the launcher's threads count too
+}
+
+// The types below hold what the child needs of a specification, and no more: a
+// fresh process pays some microseconds for every type that encoding/json meets,
+// and the whole of specs.Spec costs it almost a millisecond.
+
+type world struct {
+	Root       specs.Root `json:"root"`
+	Hostname   string     `json:"hostname,omitempty"`
+	Domainname string     `json:"domainname,omitempty"`
+	Mounts     []mount    `json:"mounts,omitempty"`
+	Linux      kernel     `json:"linux"`
+}
+
+type mount struct {
+	Destination string   `json:"d"`
+	Type        string   `json:"t,omitempty"`
+	Source      string   `json:"s,omitempty"`
+	Options     []string `json:"o,omitempty"`
+}
+
+type kernel struct {
+	Sysctl            map[string]string      `json:"sysctl,omitempty"`
+	Namespaces        []specs.LinuxNamespace `json:"namespaces,omitempty"`
+	Devices           []specs.LinuxDevice    `json:"devices,omitempty"`
+	RootfsPropagation string                 `json:"propagation,omitempty"`
+	MaskedPaths       []string               `json:"masked,omitempty"`
+	ReadonlyPaths     []string               `json:"readonly,omitempty"`
+}
+
+type command struct {
+	ConsoleSize     *specs.Box               `json:"console,omitempty"`
+	User            specs.User               `json:"user"`
+	Args            []string                 `json:"args"`
+	Env             []string                 `json:"env,omitempty"`
+	Cwd             string                   `json:"cwd,omitempty"`
+	Capabilities    *specs.LinuxCapabilities `json:"caps,omitempty"`
+	Rlimits         []specs.POSIXRlimit      `json:"rlimits,omitempty"`
+	NoNewPrivileges bool                     `json:"nnp,omitempty"`
+	ApparmorProfile string                   `json:"apparmor,omitempty"`
+	OOMScoreAdj     *int                     `json:"oom,omitempty"`
+	IOPriority      *specs.LinuxIOPriority   `json:"ionice,omitempty"`
+}
+
+func worldOf(s *specs.Spec) *world {
+	w := &world{
+		Hostname: s.Hostname, Domainname: s.Domainname,
+		Linux: kernel{
+			Sysctl: s.Linux.Sysctl, Namespaces: s.Linux.Namespaces, Devices: s.Linux.Devices,
+			RootfsPropagation: s.Linux.RootfsPropagation, MaskedPaths: s.Linux.MaskedPaths, ReadonlyPaths: s.Linux.ReadonlyPaths,
+		},
+	}
+	if s.Root != nil {
+		w.Root = *s.Root
+	}
+	for _, m := range s.Mounts {
+		w.Mounts = append(w.Mounts, mount{m.Destination, m.Type, m.Source, m.Options})
+	}
+	return w
+}
+
+func commandOf(p *specs.Process) *command {
+	return &command{
+		p.ConsoleSize, p.User, p.Args, p.Env, p.Cwd, p.Capabilities, p.Rlimits, p.NoNewPrivileges,
+		p.ApparmorProfile, p.OOMScoreAdj, p.IOPriority,
+	}
 }
 
 // An answer comes from the child: the terminal (with a descriptor), that it is

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
@@ -22,9 +21,6 @@ func (s *setup) openSources() error {
 	s.sources = make([]int, len(mounts))
 	for i, m := range mounts {
 		s.sources[i] = -1
-		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return fmt.Errorf("mount %s: mapped owners are not supported", m.Destination)
-		}
 		o := mnt.ParseOptions(m.Options)
 		if !o.Bind && m.Type != "bind" {
 			continue
@@ -48,7 +44,7 @@ func (s *setup) mountAll() error {
 	return nil
 }
 
-func (s *setup) mount(i int, m *specs.Mount) error {
+func (s *setup) mount(i int, m *mount) error {
 	dest := path.Clean("/" + m.Destination)
 	o := mnt.ParseOptions(m.Options)
 	if s.sources[i] >= 0 {

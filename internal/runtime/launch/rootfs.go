@@ -24,7 +24,7 @@ func (s *setup) mountRoot() error {
 	}
 	fs := s.req.Rootfs
 	if fs == nil {
-		if s.req.Spec.Root == nil || s.req.Spec.Root.Path == "" {
+		if s.req.Spec.Root.Path == "" {
 			return errors.New("no root file system")
 		}
 		fs = &runtime.Rootfs{Bind: s.req.Spec.Root.Path}

@@ -44,20 +44,15 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if err := check(l.Spec); err != nil {
 		return nil, err
 	}
-	spec := *l.Spec
-	linux := *l.Spec.Linux
-	spec.Linux = &linux
+	linux := l.Spec.Linux
 	req := &request{
-		ID: l.ID, Spec: &spec, Process: spec.Process, Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
+		ID: l.ID, Spec: worldOf(l.Spec), Process: commandOf(l.Spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
 		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
 		MountPoint: mountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: linux.CgroupsPath,
 	}
 	if linux.Resources != nil {
 		req.PIDsFile, req.PIDsMax = g.PIDsFile(linux.Resources.Pids)
 	}
-	// Not for the child: it pays for every byte it parses.
-	spec.Process, spec.Annotations, linux.Seccomp, linux.Resources = nil, nil, nil, nil
-
 	join, flags, err := namespaces(linux.Namespaces, l.NetNS)
 	if err != nil {
 		return nil, err
@@ -76,7 +71,7 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 		return nil, err
 	}
 	req := &request{
-		ID: e.ContainerID, Exec: true, Process: e.Process, User: e.User, Seccomp: prog,
+		ID: e.ContainerID, Exec: true, Process: commandOf(e.Process), User: e.User, Seccomp: prog,
 		TTY: e.IO.TTY, Console: e.IO.Console, OwnIO: !e.IO.Passed,
 	}
 	join := []joined{{pidfd, unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP}}
@@ -102,6 +97,13 @@ func check(s *specs.Spec) error {
 		return errs.New(errs.Unsupported, "start: SELinux labels are not supported")
 	case len(s.Linux.TimeOffsets) > 0:
 		return errs.New(errs.Unsupported, "start: time namespaces are not supported")
+	case s.Linux.Personality != nil && s.Linux.Personality.Domain != specs.PerLinux:
+		return errs.Newf(errs.Unsupported, "start: personality %q is not supported", s.Linux.Personality.Domain)
+	}
+	for _, m := range s.Mounts {
+		if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+			return errs.Newf(errs.Unsupported, "start: mount %s: mapped owners are not supported", m.Destination)
+		}
 	}
 	return checkProcess(s.Process)
 }

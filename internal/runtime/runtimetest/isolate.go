@@ -39,6 +39,18 @@ func Isolate(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// Run directories are on tmpfs in life too; it also goes away with us.
+	dir, err := os.MkdirTemp("", "skiff-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH); _ = os.Remove(dir) }()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=1777"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	_ = os.Setenv("TMPDIR", dir)
 	return m.Run()
 }
 
