@@ -90,6 +90,7 @@ func TestRequests(t *testing.T) {
 		{"POST /auth", `{"password":"wrong"}`, 401, "unauthorized"},
 		{"POST /networks/no/connect", `{"Container":"web"`, 400, "invalid JSON"},
 		{"GET /networks/no", "", 404, "network no not found"},
+		{"GET /networks/bridge?scope=swarm", "", 404, "network bridge not found"},
 		{"POST /networks/create", `{"Name":"n","IPAM":{"Config":[{"Subnet":"10.0.0.0/33"}]}}`, 400, "invalid JSON"},
 		{"DELETE /volumes/no", "", 404, "no such volume"},
 		{"DELETE /volumes/no?force=1", "", 204, ""},

@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
 func networkRoutes() []route {
@@ -48,6 +50,9 @@ func (s *Server) networkInspect(w http.ResponseWriter, r *request) error {
 	n, err := s.Networks.Inspect(r.Context(), r.name)
 	if err != nil {
 		return err
+	}
+	if scope := r.get("scope"); scope != "" && scope != n.Scope {
+		return errs.Newf(errs.NotFound, "network %s not found", r.name)
 	}
 	shown := *n
 	if shown.Containers == nil {
