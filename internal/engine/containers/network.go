@@ -81,6 +81,11 @@ func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("joining network namespace of container: %w", err)
 	}
+	// Still the same process: the number is not somebody else's by now.
+	if again, err := s.joined(ref, "network", rec.ID); err != nil || again != pid {
+		_ = ns.Close()
+		return nil, firstError(err, errs.Newf(errs.Conflict, "container %s restarted while its network namespace was joined", ref))
+	}
 	return &netPlan{c: c, ns: ns, owned: true, filesDir: s.filesDir(rec)}, nil
 }
 

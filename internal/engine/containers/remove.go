@@ -61,7 +61,10 @@ func (s *Service) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 			done()
 			continue
 		}
-		err = s.removeLocked(context.WithoutCancel(ctx), c, o.Volumes)
+		ctx := context.WithoutCancel(ctx)
+		if err = s.removeLocked(ctx, c, o.Volumes); err == nil {
+			s.forget(ctx, c.id) // ends the streams of those who waited for a start
+		}
 		done()
 		return err
 	}

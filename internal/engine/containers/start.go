@@ -179,6 +179,7 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 		if rmErr := s.removeLocked(ctx, c, true); rmErr != nil {
 			s.log.ErrorContext(ctx, "cannot remove a container that did not start", "container", c.id, "err", rmErr)
 		}
+		s.forget(ctx, c.id)
 	} else {
 		if saveErr := s.saveRun(c); saveErr != nil {
 			s.log.WarnContext(ctx, "cannot save a container's state", "container", c.id, "err", saveErr)
