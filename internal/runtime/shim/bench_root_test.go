@@ -5,6 +5,7 @@ package shim
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,8 +30,9 @@ func BenchmarkStart(b *testing.B) {
 	for _, bc := range []struct {
 		name string
 		gap  time.Duration
-		full bool
-	}{{"gap/plain", 60 * time.Millisecond, false}, {"gap/seccomp", 60 * time.Millisecond, true}, {"hot/seccomp", 0, true}} {
+		full bool // with docker's seccomp profile
+		net  bool // with a network namespace made before, as the engine has them
+	}{{"gap/plain", 60 * time.Millisecond, false, false}, {"gap/seccomp", 60 * time.Millisecond, true, false}, {"gap/netns", 60 * time.Millisecond, true, true}, {"hot/netns", 0, true, true}} {
 		b.Run(bc.name, func(b *testing.B) {
 			c, lower := shimOf(b), runtimetest.Rootfs(b)
 			ctx := context.Background()
@@ -38,11 +40,19 @@ func BenchmarkStart(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			ns, err := os.Open("/proc/self/ns/net") // the test's own: it is isolated
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = ns.Close() }()
 			var started, ended, deleted []time.Duration
 			for i := range b.N {
 				l := runtimetest.Launch(b, lower, fmt.Sprintf("bench-%d", i), "true")
 				if bc.full {
 					l.Spec.Linux.Seccomp = profile
+				}
+				if bc.net {
+					l.NetNS = ns
 				}
 				time.Sleep(bc.gap)
 				at := time.Now()
