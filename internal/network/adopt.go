@@ -81,13 +81,13 @@ func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int) (*
 			return nil, fmt.Errorf("adopt sandbox %s: %w", st.Spec.ID, err)
 		}
 		undo.Push(func() { e.lan.leave(e); e.lan.release(e.addr.Addr()) })
-		s.endpoints = append(s.endpoints, e)
+		s.add(e)
 		if pe.Network == p.Gateway {
 			s.gateway = e
 		}
 	}
 	if s.needsResolver() {
-		if err := s.startResolver(true); err != nil {
+		if err := s.startResolver(nil, true); err != nil {
 			return nil, fmt.Errorf("adopt sandbox %s: %w", st.Spec.ID, err)
 		}
 	}
@@ -135,7 +135,7 @@ func (m *Manager) adoptPorts(ctx context.Context, s *Sandbox, specs []PortSpec) 
 			m.o.Log.ErrorContext(ctx, "a published port is lost", "container", s.spec.ID, "port", spec.Container.String(), "error", err)
 			continue
 		}
-		s.ports = append(s.ports, b)
+		s.setPorts(append(s.ports, b))
 	}
 }
 

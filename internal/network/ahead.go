@@ -11,29 +11,44 @@ import (
 	"github.com/skiff-containers/skiff/internal/network/link"
 )
 
-// prepared is a namespace made before somebody needs it. A plugged one has its
-// interface on the default bridge already, up and without an address: all that a
-// container on that network then needs is one message.
+// prepared is a namespace made before somebody needs it.
 type prepared struct {
 	*link.Space
+
+	// A plugged one has its interface on the default bridge already, up and
+	// without an address: a container on that network then needs one message.
 	lan   *lan   // nil: not plugged
 	veth  string // the host's end
 	index int    // inside
+
+	// A named one, for user-defined networks, has the resolver's sockets.
+	names *nameSockets // nil: none
 }
 
-// ahead keeps some of both kinds.
-type ahead struct {
-	plug   func() (*prepared, error)
-	spaces *link.Spaces
-	log    *slog.Logger
+// Close drops the namespace.
+func (p *prepared) Close() {
+	if p.names != nil {
+		p.names.close()
+	}
+	p.Space.Close()
+}
 
-	plain, plugged chan *prepared
-	want           chan struct{}
-	quit           chan struct{}
-	done           sync.WaitGroup
+// ahead keeps some of each kind.
+type ahead struct {
+	log                   *slog.Logger
+	kinds                 []kind
+	plain, plugged, named chan *prepared
+	want                  chan struct{}
+	quit                  chan struct{}
+	done                  sync.WaitGroup
 
 	mu    sync.Mutex      // guards what follows
 	veths map[string]bool // of plugged ones, handed out or not: no strays
+}
+
+type kind struct {
+	ready chan *prepared
+	make  func() (*prepared, error)
 }
 
 // refillDelay lets the start that took something finish first: the kernel makes
@@ -41,12 +56,17 @@ type ahead struct {
 const refillDelay = 5 * time.Millisecond
 
 func (m *Manager) newAhead(n int) *ahead {
+	fewer := max(1, n-1)
 	a := &ahead{
-		spaces: m.spaces, log: m.o.Log,
-		plain: make(chan *prepared, n), plugged: make(chan *prepared, n),
+		log:   m.o.Log,
+		plain: make(chan *prepared, fewer), plugged: make(chan *prepared, n), named: make(chan *prepared, fewer),
 		want: make(chan struct{}, 1), quit: make(chan struct{}), veths: map[string]bool{},
 	}
-	a.plug = func() (*prepared, error) { return m.plug(a) }
+	a.kinds = []kind{
+		{a.plugged, func() (*prepared, error) { return m.plug(a) }},
+		{a.named, m.prepareNames},
+		{a.plain, m.prepare},
+	}
 	a.done.Go(a.run)
 	return a
 }
@@ -71,21 +91,37 @@ func (a *ahead) run() {
 
 // fill is the only one that puts in: it never waits for room.
 func (a *ahead) fill() error {
-	for len(a.plugged) < cap(a.plugged) {
-		p, err := a.plug()
-		if err != nil {
-			return err
+	for _, k := range a.kinds {
+		for len(k.ready) < cap(k.ready) {
+			p, err := k.make()
+			if err != nil {
+				return err
+			}
+			k.ready <- p
 		}
-		a.plugged <- p
-	}
-	for len(a.plain) < cap(a.plain) {
-		sp, err := a.spaces.Make()
-		if err != nil {
-			return err
-		}
-		a.plain <- &prepared{Space: sp}
 	}
 	return nil
+}
+
+func (m *Manager) prepare() (*prepared, error) {
+	sp, err := m.spaces.Make()
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{Space: sp}, nil
+}
+
+// prepareNames makes a namespace with a resolver's sockets.
+func (m *Manager) prepareNames() (*prepared, error) {
+	p, err := m.prepare()
+	if err != nil {
+		return nil, err
+	}
+	if p.names, err = m.openNames(p.File, false); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // plug makes a namespace with an interface on the default bridge.
@@ -140,39 +176,38 @@ func (a *ahead) owned() map[string]bool {
 	return maps.Clone(a.veths)
 }
 
-// space takes a namespace made ahead, or makes one. It is a plugged one only if
-// the sandbox's first endpoint can have it.
-func (m *Manager) space(first *endpoint) (*prepared, error) {
-	if a := m.ahead.Load(); a != nil {
-		from := a.plain
-		if first != nil && first.lan.rec.Name == "bridge" && first.settings.DriverOpts[optEndpointIfname] == "" {
-			from = a.plugged
-		}
+// space takes a namespace made ahead, or makes one: of the kind that suits the
+// sandbox's endpoints.
+func (m *Manager) space(es []*endpoint) (*prepared, error) {
+	a := m.ahead.Load()
+	if a == nil {
+		return m.prepare()
+	}
+	from := a.plain
+	switch {
+	case needNames(es):
+		from = a.named
+	case len(es) > 0 && es[0].lan.rec.Name == "bridge" && es[0].settings.DriverOpts[optEndpointIfname] == "":
+		from = a.plugged
+	}
+	select {
+	case p := <-from:
 		select {
-		case p := <-from:
-			select {
-			case a.want <- struct{}{}:
-			default:
-			}
-			return p, nil
+		case a.want <- struct{}{}:
 		default:
 		}
+		return p, nil
+	default:
+		return m.prepare()
 	}
-	sp, err := m.spaces.Make()
-	return &prepared{Space: sp}, err
 }
 
 func (a *ahead) close() {
 	close(a.quit)
 	a.done.Wait()
-	for {
-		select {
-		case p := <-a.plain:
-			p.Close()
-		case p := <-a.plugged:
-			p.Close()
-		default:
-			return
+	for _, k := range a.kinds {
+		for len(k.ready) > 0 {
+			(<-k.ready).Close()
 		}
 	}
 }

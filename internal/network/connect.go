@@ -33,12 +33,10 @@ func (s *Sandbox) Connect(ctx context.Context, spec EndpointSpec) error {
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { s.unplug(e) })
-	s.mu.Lock()
-	s.endpoints = append(s.endpoints, e)
-	s.mu.Unlock()
+	s.add(e)
 	undo.Push(func() { s.drop(e) })
 	if s.needsResolver() && s.resolver == nil {
-		if err := s.startResolver(false); err != nil {
+		if err := s.startResolver(nil, false); err != nil {
 			return err
 		}
 	}
@@ -147,9 +145,7 @@ func (s *Sandbox) moveGateway(rt *link.Socket) error {
 		return err
 	}
 	ports, err := s.m.publishPorts(now, specs)
-	s.mu.Lock()
-	s.ports = ports
-	s.mu.Unlock()
+	s.setPorts(ports)
 	if err != nil {
 		return fmt.Errorf("move published ports to network %s: %w", now.lan.rec.Name, err)
 	}

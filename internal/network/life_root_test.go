@@ -35,7 +35,7 @@ func (l *lab) veths() []string {
 // prepared reports whether all that is made ahead is made.
 func (l *lab) prepared() bool {
 	a := l.ahead.Load()
-	return len(a.plain) == cap(a.plain) && len(a.plugged) == cap(a.plugged)
+	return !slices.ContainsFunc(a.kinds, func(k kind) bool { return len(k.ready) < cap(k.ready) })
 }
 
 func (l *lab) kernelPorts() []string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -33,35 +34,54 @@ func (s *Sandbox) dnsNames(aliases []string) []string {
 }
 
 // needsResolver: names are for user-defined networks.
-func (s *Sandbox) needsResolver() bool {
-	return slices.ContainsFunc(s.attached(), func(e *endpoint) bool { return e.lan.named() })
+func (s *Sandbox) needsResolver() bool { return needNames(s.attached()) }
+
+func needNames(es []*endpoint) bool {
+	return slices.ContainsFunc(es, func(e *endpoint) bool { return e.lan.named() })
 }
 
-// startResolver answers names inside the namespace. After an adoption the rules
-// of the daemon before are replaced.
-func (s *Sandbox) startResolver(adopted bool) error {
-	var udp *net.UDPConn
-	var tcp net.Listener
-	err := s.m.spaces.In(s.ns, func() (err error) {
-		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(resolverAddr, 0))
-		if udp, err = net.ListenUDP("udp4", at); err != nil {
+// nameSockets are where a resolver listens.
+type nameSockets struct {
+	udp *net.UDPConn
+	tcp net.Listener
+}
+
+func (n *nameSockets) close() { _, _ = n.udp.Close(), n.tcp.Close() }
+
+// openNames opens sockets inside a namespace and leads port 53 there. In an
+// adopted one the rules of the daemon before are replaced.
+func (m *Manager) openNames(ns *os.File, adopted bool) (*nameSockets, error) {
+	n := &nameSockets{}
+	err := m.spaces.In(ns, func() (err error) {
+		at := netip.AddrPortFrom(resolverAddr, 0)
+		if n.udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
 			return err
 		}
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(false)
-		if tcp, err = lc.Listen(context.Background(), "tcp4", netip.AddrPortFrom(resolverAddr, 0).String()); err != nil {
-			_ = udp.Close()
+		if n.tcp, err = lc.Listen(context.Background(), "tcp4", at.String()); err != nil {
+			_ = n.udp.Close()
 			return err
 		}
-		if err = redirectNames(udp, tcp, adopted); err != nil {
-			_, _ = udp.Close(), tcp.Close()
+		if err = redirectNames(n.udp, n.tcp, adopted); err != nil {
+			n.close()
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("start resolver: %w", err)
+		return nil, fmt.Errorf("open a resolver's sockets: %w", err)
 	}
-	srv := dns.Serve(udp, tcp, view{s}, s.m.o.Log)
+	return n, nil
+}
+
+// startResolver answers names at sockets made ahead, or at new ones.
+func (s *Sandbox) startResolver(n *nameSockets, adopted bool) (err error) {
+	if n == nil {
+		if n, err = s.m.openNames(s.ns, adopted); err != nil {
+			return err
+		}
+	}
+	srv := dns.Serve(n.udp, n.tcp, view{s}, s.m.o.Log)
 	s.mu.Lock()
 	s.resolver = srv
 	s.mu.Unlock()

@@ -75,7 +75,7 @@ func (m *Manager) NewSandbox(ctx context.Context, spec SandboxSpec) (*Sandbox, e
 		return nil, err
 	}
 	undo.Release()
-	for _, e := range s.endpoints {
+	for _, e := range s.attached() {
 		m.announce(e)
 	}
 	m.refreshLinks()
@@ -120,7 +120,7 @@ func (s *Sandbox) plain(ctx context.Context, undo *cleanup.Stack) error {
 		return err
 	}
 	undo.Push(func() { l.leave(e) })
-	s.endpoints = []*endpoint{e}
+	s.add(e)
 	if s.spec.Mode == ModeNone {
 		sp, err := s.m.space(nil)
 		if err != nil {
@@ -148,16 +148,18 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 			return err
 		}
 	}
-	var first *endpoint
-	if len(all) > 0 {
-		first = all[0]
-	}
-	sp, err := s.m.space(first)
+	sp, err := s.m.space(all)
 	if err != nil {
 		return err
 	}
 	s.ns = sp.File
 	undo.Push(func() { _ = s.ns.Close() })
+	if needNames(all) {
+		if err := s.startResolver(sp.names, false); err != nil {
+			return err
+		}
+		undo.Push(s.resolver.Close)
+	}
 	defer sp.Socket.Close() // it would keep the namespace alive
 	for _, e := range all {
 		if err := s.m.attach(ctx, e, sp, s.ifnames()); err != nil {
@@ -166,7 +168,7 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 		if e.veth == sp.veth {
 			s.gateway = e // it came with its route
 		}
-		s.endpoints = append(s.endpoints, e)
+		s.add(e)
 		undo.Push(func() {
 			s.m.rest(e.veth, e.lan, e.addr.Addr())
 			e.lan.leave(e)
@@ -178,19 +180,27 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 			return err
 		}
 	}
-	if s.needsResolver() {
-		if err := s.startResolver(false); err != nil {
-			return err
-		}
-		undo.Push(s.resolver.Close)
-	}
 	if err := s.applySysctls(); err != nil {
 		return err
 	}
-	if s.gateway != nil {
-		s.ports, err = s.m.publishPorts(s.gateway, s.spec.Ports)
+	if s.gateway == nil {
+		return nil
 	}
+	ports, err := s.m.publishPorts(s.gateway, s.spec.Ports)
+	s.setPorts(ports)
 	return err
+}
+
+func (s *Sandbox) add(e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints = append(s.endpoints, e)
+}
+
+func (s *Sandbox) setPorts(bs []*binding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ports = bs
 }
 
 func (s *Sandbox) applySysctls() error {

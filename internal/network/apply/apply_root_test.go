@@ -68,6 +68,9 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 		if diff := cmp.Diff(want, list()); diff != "" {
 			t.Errorf("-nft +ours:\n%s", diff)
 		}
+		if err := fw.Delete(table.Name); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
