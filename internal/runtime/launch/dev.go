@@ -41,6 +41,9 @@ func (s *setup) makeDevices() error {
 		}
 	}
 	for _, d := range s.req.Spec.Linux.Devices {
+		if path.Clean(d.Path) == "/dev/ptmx" {
+			continue // the host's is of no use here: terminals are the container's own
+		}
 		if err := s.makeDevice(d); err != nil {
 			return err
 		}

@@ -47,6 +47,13 @@ func (s *setup) mountAll() error {
 func (s *setup) mount(i int, m *mount) error {
 	dest := path.Clean("/" + m.Destination)
 	o := mnt.ParseOptions(m.Options)
+	// What covers ours is not ours: nothing may be made in a /dev of the host's.
+	switch dest {
+	case "/dev":
+		s.ownDev, s.devpts = m.Type == "tmpfs" && s.sources[i] < 0, -1
+	case "/dev/pts":
+		s.devpts = -1
+	}
 	if s.sources[i] >= 0 {
 		return s.bind(s.sources[i], dest, o)
 	}
@@ -76,10 +83,7 @@ func (s *setup) mount(i int, m *mount) error {
 	if err := s.attach(fd, target, dest, o); err != nil {
 		return err
 	}
-	switch {
-	case dest == "/dev" && m.Type == "tmpfs":
-		s.ownDev = true
-	case m.Type == "devpts" && dest == "/dev/pts":
+	if m.Type == "devpts" && dest == "/dev/pts" {
 		s.devpts = fd
 	}
 	return nil

@@ -229,6 +229,21 @@ grep -c ' /a .* shared' /proc/self/mountinfo; grep -c ' /s .* shared' /proc/self
 	}
 }
 
+// A /dev that is mounted over ours is left alone.
+func TestForeignDev(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	dir := t.TempDir()
+	l := runtimetest.Launch(t, lower, "dev", "ls", "/dev")
+	l.Spec.Mounts = append(l.Spec.Mounts, bindMount("/dev", dir))
+	l.Spec.Linux.MaskedPaths = nil
+	if r := runBox(t, c, l); r.out != "" || r.exit.Code != 0 {
+		t.Errorf("printed %q, %q", r.out, r.err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("made on the host: %v, %v", left, err)
+	}
+}
+
 func TestOOM(t *testing.T) {
 	c, lower := shimOf(t), runtimetest.Rootfs(t)
 	l := runtimetest.Launch(t, lower, "oom", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=64 2>/dev/null; dd if=/dev/zero bs=64M of=/dev/null")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,9 @@ func endShim(t testing.TB, c *Client) {
 	if err != nil {
 		t.Errorf("hello: %v", err)
 		return
+	}
+	if log := readFile(filepath.Join(c.o.RunDir, logName)); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+		t.Error("the shim has faults")
 	}
 	if t.Failed() {
 		if log, err := os.ReadFile(filepath.Join(c.o.RunDir, logName)); err == nil {
