@@ -63,7 +63,7 @@ func (e *executor) Run(ctx context.Context, id string, root bkexec.Mount, mounts
 	if err := bkexec.ValidContainerID(id); err != nil {
 		return nil, err
 	}
-	st := &step{user: p.Meta.User, started: make(chan struct{}), done: make(chan struct{})}
+	st := &step{user: userOf(p.Meta), started: make(chan struct{}), done: make(chan struct{})}
 	e.mu.Lock()
 	e.running[id] = st
 	e.mu.Unlock()

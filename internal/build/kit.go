@@ -29,6 +29,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/bklog"
 	"github.com/moby/buildkit/util/db"
 	"github.com/moby/buildkit/util/disk"
 	"github.com/moby/buildkit/util/entitlements"
@@ -38,6 +39,7 @@ import (
 	"github.com/moby/buildkit/worker/base"
 	wlabel "github.com/moby/buildkit/worker/label"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -55,6 +57,7 @@ type kit struct {
 	exec     *executor
 	guard    *guard
 	history  *history
+	entry    *logrus.Entry
 	stop     chan struct{} // closed to let the history finish
 }
 
@@ -63,7 +66,8 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 	var undo cleanup.Stack
 	defer undo.Run()
 
-	redirectLogs(opt.Log)
+	entry := newEntry(opt.Log.With("from", "buildkit"))
+	ctx = bklog.WithLogger(ctx, entry)
 	sm, err := session.NewManager()
 	if err != nil {
 		return nil, err
@@ -132,8 +136,8 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 		return nil, err
 	}
 	undo.Release()
-	k := &kit{sessions: sm, control: ctl, worker: w, exec: exec, guard: g, history: hist, stop: stop}
-	k.grpc = newGRPCServer(ctl)
+	k := &kit{sessions: sm, control: ctl, worker: w, exec: exec, guard: g, history: hist, entry: entry, stop: stop}
+	k.grpc = newGRPCServer(ctl, entry)
 	return k, nil
 }
 

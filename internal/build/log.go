@@ -4,29 +4,46 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"slices"
 
+	"github.com/moby/buildkit/util/bklog"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
 )
 
-// redirectLogs sends what BuildKit and containerd's libraries say through
-// their process-wide logger to ours. They are talkative: a failed fetch that is
-// tried again is an error to them, so everything counts one level less.
-func redirectLogs(log *slog.Logger) {
-	std := logrus.StandardLogger()
-	for _, hs := range std.Hooks {
-		if slices.ContainsFunc(hs, func(h logrus.Hook) bool { _, ok := h.(*slogHook); return ok }) {
-			return
-		}
-	}
-	std.AddHook(&slogHook{log.With("from", "buildkit")})
-	std.SetOutput(io.Discard)
+// newEntry returns a logger for contexts of BuildKit that writes to ours. Its
+// libraries are talkative: a failed fetch that is tried again is an error to
+// them, so everything counts one level less.
+func newEntry(log *slog.Logger) *logrus.Entry {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	l.AddHook(&slogHook{log})
+	l.SetLevel(logrus.WarnLevel)
 	if log.Enabled(context.Background(), slog.LevelDebug) {
-		std.SetLevel(logrus.InfoLevel)
-	} else {
-		std.SetLevel(logrus.WarnLevel)
+		l.SetLevel(logrus.InfoLevel)
+	}
+	return logrus.NewEntry(l)
+}
+
+// logUnary and logStream give calls of the API that logger.
+func logUnary(e *logrus.Entry) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		return h(bklog.WithLogger(ctx, e), req)
 	}
 }
+
+func logStream(e *logrus.Entry) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		return h(srv, &loggedStream{ss, bklog.WithLogger(ss.Context(), e)})
+	}
+}
+
+type loggedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *loggedStream) Context() context.Context { return s.ctx }
 
 type slogHook struct{ log *slog.Logger }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -20,10 +21,10 @@ import (
 )
 
 // newGRPCServer serves BuildKit's API: control, gateway, content, traces, health.
-func newGRPCServer(ctl *control.Controller) *grpc.Server {
+func newGRPCServer(ctl *control.Controller, log *logrus.Entry) *grpc.Server {
 	s := grpc.NewServer(
-		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor),
-		grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.ChainUnaryInterceptor(logUnary(log), grpcerrors.UnaryServerInterceptor),
+		grpc.ChainStreamInterceptor(logStream(log), grpcerrors.StreamServerInterceptor),
 		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize),
 		grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize),
 	)

@@ -8,6 +8,7 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/util/bklog"
 	"github.com/tonistiigi/fsutil"
 	"google.golang.org/grpc/metadata"
 )
@@ -55,7 +56,7 @@ func (b *Builder) Solve(ctx context.Context, r Request, progress func(*controlap
 	if r.Ref == "" {
 		r.Ref = identity.NewID()
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(bklog.WithLogger(ctx, k.entry))
 	defer cancel(nil)
 	req := &controlapi.SolveRequest{
 		Ref: r.Ref, Session: r.Session, Frontend: "dockerfile.v0", Entitlements: r.Entitlements,
@@ -83,6 +84,10 @@ func (b *Builder) Solve(ctx context.Context, r Request, progress func(*controlap
 			req.FrontendAttrs["local-sessionid:dockerfile"] = s.id
 		}
 	}
+	done, err := k.guard.enter()
+	if err != nil {
+		return nil, err
+	}
 	watching := make(chan struct{})
 	watchCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -94,18 +99,18 @@ func (b *Builder) Solve(ctx context.Context, r Request, progress func(*controlap
 		// Its only failure is that there is nothing (more) to tell.
 		_ = k.control.Status(&controlapi.StatusRequest{Ref: r.Ref}, &statusStream{ctx: watchCtx, each: progress})
 	}()
-	done, err := k.guard.enter()
-	if err != nil {
-		return nil, err
-	}
 	resp, err := k.control.Solve(ctx, req)
 	err = errors.Join(err, done())
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}
+	grace := statusGrace
+	if err == nil {
+		grace = 10 * statusGrace // all of it is worth seeing
+	}
 	select {
 	case <-watching:
-	case <-time.After(statusGrace):
+	case <-time.After(grace):
 		stop(nil)
 		<-watching
 	}

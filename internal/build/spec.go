@@ -70,7 +70,7 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	}
 	undo.Push(release)
 	spec.Process.Terminal = meta.Tty
-	return &Run{ID: id, Spec: spec, Rootfs: rootfs, User: meta.User, TTY: meta.Tty, NetNS: n.file}, nil
+	return &Run{ID: id, Spec: spec, Rootfs: rootfs, User: userOf(meta), TTY: meta.Tty, NetNS: n.file}, nil
 }
 
 // permit refuses what the daemon's configuration does not allow, and what
@@ -197,4 +197,12 @@ func hostsFile(base []byte, meta bkexec.Meta) []byte {
 		fmt.Fprintf(&b, "%s\t%s\n", h.IP, h.Host)
 	}
 	return b.Bytes()
+}
+
+// userOf is never empty: root's groups, too, are those of the image.
+func userOf(meta bkexec.Meta) string {
+	if meta.User == "" {
+		return "0"
+	}
+	return meta.User
 }
