@@ -53,7 +53,7 @@ func EnsureBridge(b Bridge) (int, error) {
 
 // setAddress gives the bridge its address; one of ours has no other.
 func setAddress(l netlink.Link, b Bridge) error {
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	addrs, err := addresses(l)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func DeleteBridge(name string, group uint32) error {
 
 // Owned lists the host's interfaces of the group by name.
 func Owned(group uint32) (veths, bridges []string, err error) {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -148,7 +148,7 @@ func Address(name string) netip.Prefix {
 	if err != nil {
 		return netip.Prefix{}
 	}
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	addrs, err := addresses(l)
 	if err != nil || len(addrs) == 0 {
 		return netip.Prefix{}
 	}
@@ -158,8 +158,8 @@ func Address(name string) netip.Prefix {
 // Routes lists the IPv4 prefixes that the host routes, the default route and
 // those through the named interface left out.
 func Routes(except string) ([]netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
+	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	own := -1
@@ -176,6 +176,20 @@ func Routes(except string) ([]netip.Prefix, error) {
 		}
 	}
 	return out, nil
+}
+
+func addresses(l netlink.Link) ([]netlink.Addr, error) {
+	return dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+}
+
+// dump lists again when the kernel says that the list changed meanwhile.
+func dump[T any](list func() ([]T, error)) (out []T, err error) {
+	for range 20 {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return out, err
 }
 
 func toPrefix(n *net.IPNet) netip.Prefix {
