@@ -34,7 +34,7 @@ var floors = [][]string{
 
 // beside: same-floor imports that are allowed, "from to".
 var beside = map[string]bool{
-	"internal/content internal/kit":                     true,
+	"internal/oci internal/kit":                         true,
 	"internal/snapshot internal/content":                true,
 	"internal/snapshot internal/layer":                  true,
 	"internal/snapshot internal/sys":                    true,

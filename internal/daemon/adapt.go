@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-containers/skiff/internal/engine/containers"
@@ -70,6 +71,7 @@ func (i ctrImages) Resolve(ctx context.Context, ref string, p *ocispec.Platform)
 	}
 	return &containers.Image{
 		ID: img.ID.String(), Manifest: &img.Target, Platform: img.Platform, Config: img.Config.Config, Handle: img,
+		ChainID: img.ChainID.String(),
 	}, nil
 }
 
@@ -77,8 +79,11 @@ func handle(img *containers.Image) *images.Image {
 	if img == nil {
 		return nil
 	}
-	h, _ := img.Handle.(*images.Image) // Resolve put it there
-	return h
+	if h, ok := img.Handle.(*images.Image); ok {
+		return h // Resolve put it there
+	}
+	// The image was removed by force from under its container: its layers stay.
+	return &images.Image{ID: digest.Digest(img.ID), ChainID: digest.Digest(img.ChainID)}
 }
 
 func (i ctrImages) Lowers(ctx context.Context, img *containers.Image) ([]string, error) {

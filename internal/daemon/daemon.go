@@ -219,6 +219,26 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	return network.New(ctx, o)
 }
 
+// dnsServers and publishAddr were checked by Finish.
+func (c *Config) dnsServers() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range c.DNS {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// publishAddr is zero for "every address".
+func (c *Config) publishAddr() netip.Addr {
+	a, err := netip.ParseAddr(c.HostBindIP)
+	if err != nil || a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
+}
+
 // pools parses --default-address-pool base=10.10.0.0/16,size=24.
 func (c *Config) pools() ([]network.Pool, error) {
 	var out []network.Pool
@@ -305,6 +325,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
 		Runtime: d.shim, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
+		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Spec: containers.SpecDefaults{
 			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits, ShmSize: d.c.ShmSize,
