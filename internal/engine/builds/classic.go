@@ -68,7 +68,8 @@ func (c *classic) learn(v *controlapi.Vertex) {
 		return
 	}
 	m := stepName.FindStringSubmatch(v.Name)
-	if m == nil || m[1] == "internal" || m[1] == "auth" {
+	if m == nil || m[1] == "internal" || m[1] == "auth" || strings.HasPrefix(m[2], "LINK ") {
+		// LINK is the second half of a COPY --link.
 		return
 	}
 	c.steps[v.Digest] = &stepRow{text: familiar(m[2])}
