@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -120,8 +121,14 @@ func (a *app) execRequest(command []string, o *execOptions) (moby.ExecCreateOpti
 	return req, nil
 }
 
+// execStatus asks for the exit code. A command may close its streams before it
+// ends, and be seen running for a moment longer.
 func execStatus(ctx context.Context, cl *client.Client, id string) error {
 	r, err := cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
+	for wait := time.Millisecond; err == nil && r.Running && wait < time.Second; wait *= 2 {
+		time.Sleep(wait)
+		r, err = cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
+	}
 	if err != nil {
 		if client.IsConnectionFailed(err) {
 			return fmt.Errorf("the daemon went away: %w", err)

@@ -48,7 +48,7 @@ func newSystemInstall(a *app) *cobra.Command {
 // unitFiles returns the files by name. Containers belong to the shim, not to the
 // daemon: the daemon's unit must end the main process alone (KillMode) and may
 // manage cgroups of its own (Delegate).
-func unitFiles(daemon string) map[string]string {
+func unitFiles(daemon, group string) map[string]string {
 	return map[string]string{
 		"skiff.socket": `[Unit]
 Description=Skiff container engine, API socket
@@ -57,7 +57,7 @@ Description=Skiff container engine, API socket
 ListenStream=` + client.DefaultSocket + `
 SocketMode=0660
 SocketUser=root
-SocketGroup=root
+SocketGroup=` + group + `
 
 [Install]
 WantedBy=sockets.target
@@ -100,7 +100,7 @@ func (a *app) install(o *installOptions) error {
 	if strings.ContainsAny(daemon, " \t\"'%$\\") {
 		return fmt.Errorf("the daemon's path %q has characters that a unit cannot hold", daemon)
 	}
-	for name, text := range unitFiles(daemon) {
+	for name, text := range unitFiles(daemon, socketGroup()) {
 		p := filepath.Join(o.dir, name)
 		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("installing %s: %w", name, err)
@@ -116,13 +116,22 @@ func (a *app) install(o *installOptions) error {
 	return systemctl("enable", "--now", "skiff.socket", "skiff.service")
 }
 
+// socketGroup is skiff if there is such a group: its members may use the API.
+func socketGroup() string {
+	text, err := os.ReadFile("/etc/group")
+	if err == nil && (strings.HasPrefix(string(text), "skiff:") || strings.Contains(string(text), "\nskiff:")) {
+		return "skiff"
+	}
+	return "root"
+}
+
 func (a *app) uninstall(o *installOptions) error {
 	if !o.noload {
 		if err := systemctl("disable", "--now", "skiff.socket", "skiff.service"); err != nil {
 			fmt.Fprintln(a.err, err)
 		}
 	}
-	for name := range unitFiles("skiffd") {
+	for name := range unitFiles("skiffd", "root") {
 		p := filepath.Join(o.dir, name)
 		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

@@ -129,6 +129,7 @@ func usageError(cmd *cobra.Command, format string, args ...any) error {
 
 func unknownCommand(cmd *cobra.Command, name string) error {
 	text := fmt.Sprintf("skiff: unknown command: %s %s\n", cmd.CommandPath(), name)
+	cmd.SuggestionsMinimumDistance = 2
 	if s := cmd.SuggestionsFor(name); len(s) > 0 {
 		text += "\nDid you mean: " + strings.Join(s, ", ") + "\n"
 	}
