@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/ids"
@@ -37,12 +38,34 @@ type upstreamAddr struct {
 	host bool // asked from the host's namespace
 }
 
-// resolverConfig merges the host's configuration with what the spec declares.
-func (m *Manager) resolverConfig(spec SandboxSpec) (resolverConfig, error) {
+// hostNames is what the host's file said when it was last read.
+type hostNames struct {
+	mu    sync.Mutex // guards what follows; held while a small file is read
+	state string     // of the file: it is read again when that changes
+	c     resolverConfig
+}
+
+// get reads the host's configuration, if it changed.
+func (h *hostNames) get() (resolverConfig, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := "none"
+	if fi, err := os.Stat(hostResolvConf); err == nil {
+		now = fmt.Sprint(fi.ModTime().UnixNano(), fi.Size())
+	}
+	if h.state == now {
+		return h.c, nil
+	}
 	raw, err := readHostFile(hostResolvConf)
 	if err != nil {
 		return resolverConfig{}, err
 	}
+	h.c, h.state = hostConfig(raw), now
+	return h.c, nil
+}
+
+// hostConfig chooses servers for containers from the host's file.
+func hostConfig(raw []byte) resolverConfig {
 	c, servers := parseResolvConf(raw)
 	c.host = raw
 	public := slices.DeleteFunc(slices.Clone(servers), netip.Addr.IsLoopback)
@@ -61,6 +84,15 @@ func (m *Manager) resolverConfig(spec SandboxSpec) (resolverConfig, error) {
 	}
 	for _, a := range servers {
 		c.upstreams = append(c.upstreams, upstreamAddr{a, true})
+	}
+	return c
+}
+
+// resolverConfig merges the host's configuration with what the spec declares.
+func (m *Manager) resolverConfig(spec SandboxSpec) (resolverConfig, error) {
+	c, err := m.names.get()
+	if err != nil {
+		return c, err
 	}
 	if len(spec.DNS) > 0 {
 		c.direct, c.upstreams = spec.DNS, nil

@@ -95,9 +95,9 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 	}
 	r.IPAM.Config = []network.IPAMConfig{cfg}
 	o := m.defaultOptions()
-	o.bridge = m.o.DefaultBridgeName
+	o.bridge, o.icc = m.o.DefaultBridgeName, !m.o.NoICC
 	r.Options = map[string]string{
-		optDefault: "true", optICC: "true", optMasquerade: "true", optHostBinding: "0.0.0.0",
+		optDefault: "true", optICC: strconv.FormatBool(o.icc), optMasquerade: "true", optHostBinding: "0.0.0.0",
 		optBridgeName: o.bridge, optMTU: strconv.Itoa(o.mtu),
 	}
 	l := newLAN(r, o)

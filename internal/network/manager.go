@@ -45,6 +45,7 @@ type Options struct {
 	TableName         string       // of nftables; "" is skiff
 	Pools             []Pool       // nil: docker's
 	MTU               int          // 0 is 1500
+	NoICC             bool         // containers on the default bridge do not reach each other
 	PoolSize          int          // namespaces made ahead, of each kind; 0 is 3, negative none
 	HostGateway       netip.Addr   // what "host-gateway" means; zero: the default bridge's
 	NoProxy           bool         // do not serve published ports over IPv6
@@ -62,6 +63,7 @@ type Manager struct {
 	ports  *portTable
 	ahead  atomic.Pointer[ahead] // nil: nothing is made ahead
 	graves graves
+	names  hostNames
 	quit   chan struct{}
 	bg     sync.WaitGroup
 

@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -216,5 +217,45 @@ func TestConnectAndDisconnect(t *testing.T) {
 	l.unreachable(out, "tcp4", "198.51.100.1:8080")
 	if len(c.Ports()) != 0 || len(c.Endpoints()) != 0 {
 		t.Errorf("left: %v %v", c.Ports(), c.Endpoints())
+	}
+}
+
+// CVE-2020-13401 and CVE-2024-32473: a container on a network without IPv6 must
+// neither obey router advertisements of a neighbour nor have an IPv6 address.
+func TestContainersHaveNoIPv6(t *testing.T) {
+	l := newLab(t)
+	l.network("user")
+	c := l.run("c", []string{"bridge", "user"})
+	err := l.inside(c, func() error {
+		for _, i := range []string{"eth0", "eth1"} {
+			for knob, want := range map[string]string{"disable_ipv6": "1", "accept_ra": "0"} {
+				b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + i + "/" + knob)
+				if err == nil && strings.TrimSpace(string(b)) != want {
+					t.Errorf("%s of %s is %s", knob, i, b)
+				}
+			}
+		}
+		all, err := net.InterfaceAddrs()
+		for _, a := range all {
+			if ip := a.(*net.IPNet).IP; ip.To4() == nil && !ip.IsLoopback() {
+				t.Errorf("address %s", a)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(l.veths(), "skiff0") {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			continue // its container ended
+		}
+		all, _ := i.Addrs()
+		for _, a := range all {
+			if a.(*net.IPNet).IP.To4() == nil {
+				t.Errorf("%s has %s on the host", name, a)
+			}
+		}
 	}
 }
