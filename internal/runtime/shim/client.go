@@ -25,7 +25,7 @@ type Client struct {
 
 	mu       sync.Mutex // guards all below
 	idle     []*net.UnixConn
-	closed   bool
+	closed   chan struct{}         // closed by Close: nothing is started for this client any more
 	inflight map[key]chan struct{} // started, not yet told to the caller: no exit before that
 }
 
@@ -35,16 +35,36 @@ var _ runtime.Runtime = (*Client)(nil)
 
 const maxIdle = 4
 
-// Close closes the idle connections. The shim and its containers go on.
+// Close closes the idle connections and ends the channels of Events. The shim
+// and its containers go on.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
+	if !c.isClosed() {
+		close(c.closed)
+	}
 	for _, conn := range c.idle {
 		_ = conn.Close()
 	}
 	c.idle = nil
 	return nil
+}
+
+func (c *Client) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// connect dials the shim, which is started if it has gone.
+func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
+	if c.isClosed() {
+		return nil, errs.New(errs.Unavailable, "shim: this client is closed")
+	}
+	return c.o.connect(ctx)
 }
 
 func (c *Client) get(ctx context.Context) (conn *net.UnixConn, kept bool, err error) {
@@ -57,14 +77,14 @@ func (c *Client) get(ctx context.Context) (conn *net.UnixConn, kept bool, err er
 	if conn != nil {
 		return conn, true, nil
 	}
-	conn, err = c.o.connect(ctx)
+	conn, err = c.connect(ctx)
 	return conn, false, err
 }
 
 func (c *Client) put(conn *net.UnixConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || len(c.idle) >= maxIdle {
+	if c.isClosed() || len(c.idle) >= maxIdle {
 		_ = conn.Close()
 		return
 	}

@@ -43,7 +43,7 @@ func Ensure(ctx context.Context, o Options) (*Client, error) {
 	if err := privateDir(o.RunDir); err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, inflight: make(map[key]chan struct{})}
+	c := &Client{o: o, closed: make(chan struct{}), inflight: make(map[key]chan struct{})}
 	if _, err := c.Hello(ctx); err != nil {
 		return nil, err
 	}

@@ -13,13 +13,23 @@ import (
 
 // Events implements runtime.Runtime.
 func (c *Client) Events(ctx context.Context) (<-chan runtime.Exit, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	conn, err := c.subscribe(ctx)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
 	out := make(chan runtime.Exit)
 	go func() {
+		select {
+		case <-c.closed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	go func() {
 		defer close(out)
+		defer cancel()
 		seen := make(map[told]bool)
 		for {
 			seen = c.follow(ctx, conn, out, seen)
@@ -51,7 +61,7 @@ type told struct {
 }
 
 func (c *Client) subscribe(ctx context.Context) (*net.UnixConn, error) {
-	conn, err := c.o.connect(ctx)
+	conn, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
