@@ -183,7 +183,9 @@ func (e *executor) wait(ctx context.Context, id, execID string, p bkexec.Process
 				sizes = nil
 				continue
 			}
-			s.resize(size.Rows, size.Cols)
+			if err := e.opt.Launcher.Resize(ctx, id, execID, uint(size.Rows), uint(size.Cols)); err != nil {
+				e.log.DebugContext(ctx, "cannot resize the terminal of a build step", "id", id, "error", err)
+			}
 		case x := <-exit:
 			s.drain()
 			return exitError(ctx, x, p.Meta.ValidExitCodes)

@@ -359,7 +359,7 @@ func TestKilledDaemonKeepsItsCache(t *testing.T) {
 		e := &env{t: t, root: dir}
 		e.open()
 		e.base()
-		e.build("FROM base\nRUN echo more > /more\n", nextName, nil)
+		e.build("FROM base\nRUN echo more > /more\n"+strings.Repeat("RUN echo x >> /x\n", 8), nextName, nil)
 		_, _ = os.Stdout.WriteString("built\n")
 		select {}
 	}
@@ -386,7 +386,7 @@ func TestKilledDaemonKeepsItsCache(t *testing.T) {
 	e := &env{t: t, root: dir}
 	e.open()
 	t.Cleanup(func() { e.closeAll(); e.noMounts() })
-	r := e.build("FROM base\nRUN echo more > /more\n", nextName, nil)
+	r := e.build("FROM base\nRUN echo more > /more\n"+strings.Repeat("RUN echo x >> /x\n", 8), nextName, nil)
 	if r.runs != 0 {
 		t.Errorf("%d steps ran again", r.runs)
 	}

@@ -64,6 +64,8 @@ type Launcher interface {
 	Exec(ctx context.Context, e *Exec) (<-chan Exit, error)
 	// Kill signals a container's process, or that of an exec.
 	Kill(ctx context.Context, id, execID string, signal int) error
+	// Resize sets the size of a process's terminal.
+	Resize(ctx context.Context, id, execID string, height, width uint) error
 	// Delete forgets a container that has ended, or kills it.
 	Delete(ctx context.Context, id string) error
 }
@@ -75,9 +77,11 @@ type Run struct {
 	Rootfs Rootfs
 	// User, unless empty, is looked up in the container's own /etc/passwd and
 	// /etc/group and then replaces Spec.Process.User.
-	User  string
-	TTY   bool        // Stdio is a terminal; it becomes the process's controlling one
-	Stdio [3]*os.File // descriptors 0, 1 and 2; the caller closes them after Run
+	User string
+	// TTY gives the process a terminal, which the launcher makes and joins with
+	// Stdio's first two.
+	TTY   bool
+	Stdio [3]*os.File // else descriptors 0, 1 and 2; the caller closes them after Run
 	// NetNS is the network namespace to join; nil means what the spec says.
 	NetNS *os.File
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/creack/pty"
 	bkexec "github.com/moby/buildkit/executor"
 )
 
@@ -14,7 +13,6 @@ import (
 type streams struct {
 	child  [3]*os.File // the process's ends; closed by start
 	stdin  *os.File    // our end; nil: none
-	master *os.File    // of a terminal
 	reads  []*os.File  // ends that copies read from
 	copies []func()
 	wg     sync.WaitGroup
@@ -28,9 +26,6 @@ func newStreams(p bkexec.ProcessInfo) (_ *streams, err error) {
 			s.close()
 		}
 	}()
-	if p.Meta.Tty {
-		return s, s.terminal(p)
-	}
 	if p.Stdin == nil {
 		if s.child[0], err = os.Open(os.DevNull); err != nil {
 			return nil, err
@@ -38,7 +33,11 @@ func newStreams(p bkexec.ProcessInfo) (_ *streams, err error) {
 	} else if s.child[0], s.stdin, err = os.Pipe(); err != nil {
 		return nil, err
 	}
-	for i, w := range []io.Writer{writer(p.Stdout), writer(p.Stderr)} {
+	outs := []io.Writer{writer(p.Stdout), writer(p.Stderr)}
+	if p.Meta.Tty {
+		outs = outs[:1] // a terminal has one output
+	}
+	for i, w := range outs {
 		r, c, err := os.Pipe()
 		if err != nil {
 			return nil, err
@@ -53,23 +52,6 @@ func newStreams(p bkexec.ProcessInfo) (_ *streams, err error) {
 		})
 	}
 	return s, nil
-}
-
-func (s *streams) terminal(p bkexec.ProcessInfo) (err error) {
-	var slave *os.File
-	if s.master, slave, err = pty.Open(); err != nil {
-		return err
-	}
-	s.child = [3]*os.File{slave, slave, slave}
-	if p.Stdin != nil {
-		s.stdin = s.master
-	}
-	w := writer(p.Stdout)
-	s.copies = append(s.copies, func() {
-		// A terminal's last close reads as EIO: that is its end.
-		_, _ = io.Copy(w, s.master)
-	})
-	return nil
 }
 
 // writer replaces a missing stream by one that takes everything.
@@ -91,16 +73,8 @@ func (s *streams) start() {
 	}
 	go func() { // ends with its reader, not with the process
 		_, _ = io.Copy(s.stdin, s.in)
-		if s.master == nil {
-			_ = s.stdin.Close()
-		}
+		_ = s.stdin.Close()
 	}()
-}
-
-func (s *streams) resize(rows, cols uint32) {
-	if s.master != nil {
-		_ = pty.Setsize(s.master, &pty.Winsize{Rows: uint16(rows), Cols: uint16(cols)})
-	}
 }
 
 // drainGrace is how long output may still come after a process has ended. With
@@ -124,14 +98,11 @@ func (s *streams) closeReads() {
 	for _, f := range s.reads {
 		_ = f.Close()
 	}
-	if s.master != nil {
-		_ = s.master.Close()
-	}
 }
 
 func (s *streams) closeChild() {
-	for i, f := range s.child {
-		if f != nil && (i == 0 || f != s.child[0]) {
+	for _, f := range s.child {
+		if f != nil {
 			_ = f.Close()
 		}
 	}

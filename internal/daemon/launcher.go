@@ -127,6 +127,10 @@ func (l *stepLauncher) Kill(ctx context.Context, id, execID string, signal int) 
 	return l.rt.Kill(ctx, id, execID, signal, false)
 }
 
+func (l *stepLauncher) Resize(ctx context.Context, id, execID string, height, width uint) error {
+	return l.rt.Resize(ctx, id, execID, height, width)
+}
+
 func (l *stepLauncher) Delete(ctx context.Context, id string) error {
 	err := l.rt.Delete(ctx, id)
 	if err == nil {

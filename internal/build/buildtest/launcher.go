@@ -141,6 +141,9 @@ func (l *Launcher) Kill(_ context.Context, id, _ string, sig int) error {
 	return nil
 }
 
+// Resize implements build.Launcher.
+func (l *Launcher) Resize(context.Context, string, string, uint, uint) error { return nil }
+
 // Delete implements build.Launcher.
 func (l *Launcher) Delete(_ context.Context, id string) error {
 	l.mu.Lock()

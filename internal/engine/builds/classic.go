@@ -36,8 +36,8 @@ func newClassic(p progress.Sink) *classic {
 }
 
 // stepName matches the names of vertexes that stand for instructions:
-// "[2/4] RUN make", "[stage-1 3/5] COPY . .".
-var stepName = regexp.MustCompile(`^\[(?:(\S+) )?\d+/\d+\] (.*)$`)
+// "[2/4] RUN make", "[stage-1  3/15] COPY . .".
+var stepName = regexp.MustCompile(`^\[(?:(\S+) )? *\d+/\d+\] (.*)$`)
 
 func (c *classic) report(r *controlapi.StatusResponse) {
 	c.mu.Lock()

@@ -47,7 +47,7 @@ func TestClassicGolden(t *testing.T) {
 		{Vertexes: []*controlapi.Vertex{
 			vertex("f", "[build 1/3] FROM docker.io/library/alpine:3@sha256:"+strings.Repeat("a", 64), false, false, false),
 			vertex("m", "[build 2/3] RUN make", false, false, false),
-			vertex("c", "[stage-1 1/2] COPY --from=build /x /x", false, false, false),
+			vertex("c", "[stage-1  1/12] COPY --from=build /x /x", false, false, false),
 			vertex("k", "[build 3/3] RUN kept", false, false, false),
 		}},
 		{
@@ -64,7 +64,7 @@ func TestClassicGolden(t *testing.T) {
 			{Short: []byte("FromAsCasing: casing differs"), Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}}}},
 			{Short: []byte("FromAsCasing: casing differs"), Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}}}},
 		}},
-		{Vertexes: []*controlapi.Vertex{vertex("c", "[stage-1 1/2] COPY --from=build /x /x", true, false, true)}},
+		{Vertexes: []*controlapi.Vertex{vertex("c", "[stage-1  1/12] COPY --from=build /x /x", true, false, true)}},
 	} {
 		c.report(r)
 	}
