@@ -208,7 +208,7 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	}
 	o := network.Options{
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
-		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU,
+		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
 	}
 	if d.c.BIP != "" {
 		o.BIP, _ = netip.ParsePrefix(d.c.BIP) // checked by Finish

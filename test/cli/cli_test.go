@@ -53,6 +53,11 @@ func scripts(t *testing.T, dir, client string) {
 			if err := os.Symlink(harness.Bin(t, "skiff"), filepath.Join(bin, "skiff")); err != nil {
 				t.Fatal(err)
 			}
+			if p := filepath.Join(filepath.Dir(harness.Bin(t, "skiff")), "skiff-build"); exists(p) {
+				if err := os.Symlink(p, filepath.Join(bin, "skiff-build")); err != nil {
+					t.Fatal(err)
+				}
+			}
 			testscript.Run(t, testscript.Params{
 				Files:         []string{f},
 				UpdateScripts: os.Getenv("UPDATE") == "1",
@@ -61,6 +66,11 @@ func scripts(t *testing.T, dir, client string) {
 			})
 		})
 	}
+}
+
+func exists(p string) bool {
+	_, err := os.Stat(p)
+	return err == nil
 }
 
 func program(t *testing.T, client string) string {

@@ -45,7 +45,7 @@ func TestDaemonCrash(t *testing.T) {
 		return ""
 	})
 	want(t, "page", fetch(t, "http://127.0.0.1:18090/"), "webhost\n")
-	want(t, "name service", d.Run("docker", "run", "--rm", "--network", "mynet", "busybox", "wget", "-qO-", "-T", "3", "http://web/"), "webhost")
+	want(t, "name service", d.Run("docker", "run", "--rm", "--network", "mynet", "busybox", "timeout", "3", "wget", "-qO-", "http://web/"), "webhost")
 	want(t, "exec", d.Run("docker", "exec", "web", "echo", "alive"), "alive")
 	want(t, "created one starts", d.Run("docker", "start", "-a", "made"), "made")
 	harness.Eventually(t, 30*time.Second, func() string {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -137,15 +138,19 @@ func TestBrokenRegistries(t *testing.T) {
 		case blob && mode.Load() == "corrupt":
 			r.Body = &spoiled{r.Body}
 		case blob && mode.Load() == "cut":
+			mode.Store("dead")
 			r.Body = &cut{r.Body, 5000}
+		case mode.Load() == "dead":
+			return errors.New("the registry has stopped")
 		}
 		return nil
 	}
 	srv := httptest.NewServer(proxy)
 	defer srv.Close()
 	bad := strings.TrimPrefix(srv.URL, "http://")
-	for m, text := range map[string]string{"corrupt": "digest", "cut": ""} {
+	for _, m := range []string{"cut", "corrupt"} {
 		mode.Store(m)
+		text := map[string]string{"corrupt": "digest", "cut": ""}[m]
 		r := d.Try("", "docker", "pull", bad+"/app:1")
 		if r.Code == 0 || !strings.Contains(r.Stderr, text) {
 			t.Errorf("%s: %d %q %q", m, r.Code, r.Stdout, r.Stderr)

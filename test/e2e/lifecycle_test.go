@@ -44,7 +44,7 @@ func TestRun(t *testing.T) {
 		}
 	})
 	t.Run("signal is 128 and more", func(t *testing.T) {
-		want(t, "code", fmt.Sprint(d.Try("", "docker", "run", "--rm", "busybox", "sh", "-c", "kill -9 $$").Code), "137")
+		want(t, "code", fmt.Sprint(d.Try("", "docker", "run", "--rm", "--init", "busybox", "sh", "-c", "kill -9 $$").Code), "137")
 	})
 	t.Run("environment, directory, user, hostname", func(t *testing.T) {
 		got := d.Run("docker", "run", "--rm", "-e", "A=1", "-w", "/new/dir", "-u", "www", "-h", "box",
@@ -57,10 +57,8 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("init reaps and forwards", func(t *testing.T) {
 		id := d.Run("docker", "run", "-d", "--init", "busybox", "sleep", "1000")
-		got := d.Run("docker", "exec", id, "sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '; ps | grep -c '[s]leep 1000'")
-		if !strings.HasSuffix(got, "\n1") && !strings.HasSuffix(got, " 1") {
-			t.Errorf("processes: %q", got)
-		}
+		got := d.Run("docker", "exec", id, "sh", "-c", "for p in /proc/[0-9]*; do echo $(tr '\\0' ' ' < $p/cmdline); done | grep '^sleep 1000$'")
+		want(t, "the command beside process 1", got, "sleep 1000")
 		start := time.Now()
 		d.Run("docker", "stop", id)
 		if time.Since(start) > 8*time.Second {
@@ -124,30 +122,30 @@ func TestRun(t *testing.T) {
 func TestLifecycle(t *testing.T) {
 	d := daemon(t)
 	t.Run("create start stop restart kill wait rename rm", func(t *testing.T) {
-		id := d.Run("docker", "create", "--name", "a", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done")
+		id := d.Run("docker", "create", "--name", "aa", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done")
 		state := func() string { return d.Run("docker", "inspect", "-f", "{{.State.Status}}", id) }
 		want(t, "created", state(), "created")
-		d.Run("docker", "start", "a")
+		d.Run("docker", "start", "aa")
 		want(t, "started", state(), "running")
 		harness.Eventually(t, 5*time.Second, func() string {
-			if !strings.Contains(d.Run("docker", "logs", "a"), "up") {
+			if !strings.Contains(d.Run("docker", "logs", "aa"), "up") {
 				return "no output yet"
 			}
 			return ""
 		})
-		d.Run("docker", "stop", "-t", "5", "a")
+		d.Run("docker", "stop", "-t", "5", "aa")
 		want(t, "stopped", state(), "exited")
 		want(t, "trap's code", d.Run("docker", "inspect", "-f", "{{.State.ExitCode}}", id), "3")
-		d.Run("docker", "restart", "a")
+		d.Run("docker", "restart", "aa")
 		want(t, "restarted", state(), "running")
-		d.Run("docker", "pause", "a")
+		d.Run("docker", "pause", "aa")
 		want(t, "paused", state(), "paused")
-		d.Run("docker", "unpause", "a")
-		d.Run("docker", "rename", "a", "b")
-		want(t, "renamed", d.Run("docker", "inspect", "-f", "{{.Name}}", id), "/b")
-		d.Run("docker", "kill", "b")
-		want(t, "killed", d.Run("docker", "wait", "b"), "137")
-		d.Run("docker", "rm", "b")
+		d.Run("docker", "unpause", "aa")
+		d.Run("docker", "rename", "aa", "bb")
+		want(t, "renamed", d.Run("docker", "inspect", "-f", "{{.Name}}", id), "/bb")
+		d.Run("docker", "kill", "bb")
+		want(t, "killed", d.Run("docker", "wait", "bb"), "137")
+		d.Run("docker", "rm", "bb")
 		if r := d.Try("", "docker", "inspect", id); r.Code == 0 {
 			t.Error("still there after rm")
 		}
@@ -225,34 +223,34 @@ func TestLifecycle(t *testing.T) {
 		d.Run("docker", "rm", "-f", a)
 	})
 	t.Run("ps, top, stats, diff, cp, export, commit", func(t *testing.T) {
-		id := d.Run("docker", "run", "-d", "--name", "w", "busybox", "sh", "-c", "echo data > /made; rm /bin/nc; exec sleep 1000")
+		id := d.Run("docker", "run", "-d", "--name", "ww", "busybox", "sh", "-c", "echo data > /made; rm /bin/nc; exec sleep 1000")
 		harness.Eventually(t, 5*time.Second, func() string {
-			return d.Try("", "docker", "exec", "w", "ls", "/made").Stderr
+			return d.Try("", "docker", "exec", "ww", "ls", "/made").Stderr
 		})
-		if top := d.Run("docker", "top", "w"); !strings.Contains(top, "sleep 1000") {
+		if top := d.Run("docker", "top", "ww"); !strings.Contains(top, "sleep 1000") {
 			t.Errorf("top: %s", top)
 		}
-		if s := d.Run("docker", "stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "w"); !strings.HasPrefix(s, "w 1 ") {
+		if s := d.Run("docker", "stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "ww"); !strings.HasPrefix(s, "ww 1 ") {
 			t.Errorf("stats: %s", s)
 		}
-		diff := d.Run("docker", "diff", "w")
+		diff := d.Run("docker", "diff", "ww")
 		for _, line := range []string{"A /made", "D /bin/nc", "C /bin"} {
 			if !strings.Contains(diff, line) {
 				t.Errorf("diff has no %q: %s", line, diff)
 			}
 		}
-		d.Run("docker", "cp", "w:/made", "out.txt")
+		d.Run("docker", "cp", "ww:/made", "out.txt")
 		want(t, "copied out", d.Run("cat", "out.txt"), "data")
-		d.Run("docker", "cp", "out.txt", "w:/tmp/in.txt")
-		want(t, "copied in", d.Run("docker", "exec", "w", "cat", "/tmp/in.txt"), "data")
-		d.Run("docker", "stop", "-t", "0", "w")
-		d.Run("docker", "cp", "out.txt", "w:/stopped.txt")
-		d.Run("docker", "cp", "w:/stopped.txt", "back.txt")
+		d.Run("docker", "cp", "out.txt", "ww:/tmp/in.txt")
+		want(t, "copied in", d.Run("docker", "exec", "ww", "cat", "/tmp/in.txt"), "data")
+		d.Run("docker", "stop", "-t", "0", "ww")
+		d.Run("docker", "cp", "out.txt", "ww:/stopped.txt")
+		d.Run("docker", "cp", "ww:/stopped.txt", "back.txt")
 		want(t, "copied through a stopped one", d.Run("cat", "back.txt"), "data")
-		if names := d.Run("sh", "-c", "docker export w | tar t"); !strings.Contains(names, "stopped.txt") || strings.Contains(names, "bin/nc\n") {
+		if names := d.Run("sh", "-c", "docker export ww | tar t"); !strings.Contains(names, "stopped.txt") || strings.Contains(names, "bin/nc\n") {
 			t.Errorf("export: %s", names)
 		}
-		d.Run("docker", "commit", "-m", "msg", "-c", "CMD [\"cat\",\"/made\"]", "w", "committed:1")
+		d.Run("docker", "commit", "-m", "msg", "-c", "CMD [\"cat\",\"/made\"]", "ww", "committed:1")
 		want(t, "committed image runs", d.Run("docker", "run", "--rm", "committed:1"), "data")
 		d.Run("docker", "rm", id)
 		d.Run("docker", "rmi", "committed:1")
@@ -291,7 +289,10 @@ func TestLogs(t *testing.T) {
 			if !strings.HasPrefix(r.Stdout, "out1\nout2\n") || !strings.HasSuffix(r.Stdout, "out20\ntail") || r.Stderr != "err\n" {
 				t.Errorf("%q %q", r.Stdout, r.Stderr)
 			}
-			want(t, "tail", d.Try("", "docker", "logs", "-n", "2", id).Stdout+"|"+d.Try("", "docker", "logs", "-n", "2", id).Stderr, "tail|err\n")
+			last := d.Try("", "docker", "logs", "-n", "2", id)
+			if n := len(strings.Fields(last.Stdout + " " + last.Stderr)); n != 2 {
+				t.Errorf("the last two lines: %q %q", last.Stdout, last.Stderr)
+			}
 			stamped := d.Try("", "docker", "logs", "-t", "-n", "1", id).Stdout
 			ts, _, _ := strings.Cut(stamped, " ")
 			if _, err := time.Parse(time.RFC3339Nano, ts); err != nil {
@@ -332,17 +333,22 @@ func TestLogs(t *testing.T) {
 
 func TestAttach(t *testing.T) {
 	d := daemon(t)
-	id := d.Run("docker", "run", "-d", "-i", "busybox", "sh", "-c", "while read l; do echo got $l; done; echo end")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	cmd := d.Cmd(ctx, "docker", "attach", id)
-	cmd.Stdin = strings.NewReader("one\ntwo\n")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("attach: %v", err)
-	}
-	if !strings.Contains(string(out), "got one\ngot two\n") {
-		t.Errorf("attached output %q", out)
-	}
-	d.Run("docker", "rm", "-f", id)
+	id := d.Run("docker", "create", "-i", "busybox", "sh", "-c", "while read l; do echo got $l; done; echo end; exit 4")
+	r := d.Try("one\ntwo\n", "docker", "start", "-a", "-i", id)
+	want(t, "output", r.Stdout, "got one\ngot two\nend\n")
+	want(t, "code", fmt.Sprint(r.Code), "4")
+	d.Run("docker", "rm", id)
+
+	t.Run("leaving a container that keeps its stdin", func(t *testing.T) {
+		id := d.Run("docker", "run", "-d", "-i", "busybox", "sh", "-c", "while read l; do echo got $l; done")
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		cmd := d.Cmd(ctx, "docker", "attach", "--sig-proxy=false", id)
+		cmd.Stdin = strings.NewReader("one\n")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "got one\n") {
+			t.Errorf("%v %q", err, out)
+		}
+		want(t, "still running", d.Run("docker", "inspect", "-f", "{{.State.Running}}", id), "true")
+		d.Run("docker", "rm", "-f", id)
+	})
 }

@@ -72,6 +72,7 @@ type Daemon struct {
 	t    testing.TB
 	args []string
 	cmd  *exec.Cmd
+	gone chan struct{} // closed when cmd has ended
 	log  *os.File
 	base leakState
 }
@@ -143,25 +144,25 @@ func (d *Daemon) Launch() {
 func (d *Daemon) TryLaunch() error {
 	args := append([]string{
 		"--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--cgroup-parent", d.CgroupParent,
-		"--config-file", "/dev/null", "--log-level", "debug",
+		"--config-file", "/dev/null", "--log-level", "info",
 	}, d.args...)
 	d.cmd = exec.Command(Bin(d.t, "skiffd"), args...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func(cmd *exec.Cmd) { exited <- cmd.Wait() }(d.cmd)
+	gone := make(chan struct{})
+	d.gone = gone
+	go func(cmd *exec.Cmd) { _ = cmd.Wait(); close(gone) }(d.cmd)
 	deadline := time.After(30 * time.Second)
 	for {
 		if conn, err := net.Dial("unix", d.Sock); err == nil {
 			_ = conn.Close()
-			go func() { <-exited }()
 			return nil
 		}
 		select {
-		case err := <-exited:
-			return fmt.Errorf("skiffd exited: %v", err)
+		case <-gone:
+			return fmt.Errorf("skiffd exited: %v", d.cmd.ProcessState)
 		case <-deadline:
 			_ = d.cmd.Process.Kill()
 			return errors.New("skiffd did not answer within 30 s")
@@ -189,15 +190,11 @@ func (d *Daemon) Terminate() {
 
 func (d *Daemon) waitGone() {
 	d.t.Helper()
-	pid := d.cmd.Process.Pid
-	for range 6000 {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || bytes.Contains(data, []byte(") Z ")) {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
+	select {
+	case <-d.gone:
+	case <-time.After(30 * time.Second):
+		d.t.Fatalf("skiffd %d is still there", d.PID())
 	}
-	d.t.Fatalf("skiffd %d is still there", pid)
 }
 
 // LogTail returns the end of the daemon's log.

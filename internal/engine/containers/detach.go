@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/moby/term"
 
@@ -79,7 +80,14 @@ type session struct {
 	onDetach func()
 	onClose  func()
 	closed   atomic.Bool
+
+	// ended is closed once the process's exit code is known; nil: nobody asks.
+	// Clients ask for the code as soon as they have read the end.
+	ended <-chan struct{}
 }
+
+// exitWait is how long the end of an exec's output waits for its exit code.
+const exitWait = 5 * time.Second
 
 var _ Session = (*session)(nil)
 
@@ -103,6 +111,12 @@ func (s *session) Read(p []byte) (int, error) {
 	n, err := s.stream.Read(p)
 	if err != nil && s.detached.Load() {
 		return n, ErrDetached
+	}
+	if err == io.EOF && s.ended != nil {
+		select {
+		case <-s.ended:
+		case <-time.After(exitWait):
+		}
 	}
 	return n, err
 }

@@ -210,7 +210,7 @@ func (s *Service) ExecAttach(ctx context.Context, execID string, o ExecStartOpti
 		_ = stream.Close()
 		return &session{tty: e.req.Tty, replay: errorStream(err, e.req.Tty)}, nil
 	}
-	out := &session{stream: stream, tty: e.req.Tty}
+	out := &session{stream: stream, tty: e.req.Tty, ended: e.done}
 	if e.req.Tty {
 		out.keys.keys = e.keys
 	}
