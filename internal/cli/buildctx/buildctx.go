@@ -68,7 +68,7 @@ func fromStream(r io.Reader, dockerfile string) (*Context, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("failed to peek context header from STDIN: %w", err)
 	}
-	if isArchive(head) {
+	if IsArchive(head) {
 		if dockerfile == "" {
 			dockerfile = DefaultDockerfile
 		}
@@ -97,8 +97,8 @@ func readDockerfile(r io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-// isArchive knows tar, and what may be wrapped around it.
-func isArchive(head []byte) bool {
+// IsArchive knows tar, and what may be wrapped around it.
+func IsArchive(head []byte) bool {
 	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
 		if bytes.HasPrefix(head, []byte(magic)) {
 			return true

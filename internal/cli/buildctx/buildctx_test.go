@@ -170,7 +170,7 @@ func TestStreams(t *testing.T) {
 	if err != nil || string(got) != whole || c.Dockerfile != "D" {
 		t.Errorf("%v %d %s", err, len(got), c.Dockerfile)
 	}
-	if !isArchive([]byte("\x1f\x8b\x08")) || isArchive([]byte("FROM x")) {
+	if !IsArchive([]byte("\x1f\x8b\x08")) || IsArchive([]byte("FROM x")) {
 		t.Error("isArchive")
 	}
 }
