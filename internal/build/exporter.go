@@ -44,6 +44,9 @@ type mobyExporter struct {
 	image  exporter.Exporter
 }
 
+// optPreferDigest is sent by buildx to every builder named "moby".
+const optPreferDigest exptypes.ImageExporterOptKey = "prefer-image-digest"
+
 // Resolve implements exporter.Exporter.
 func (e *mobyExporter) Resolve(ctx context.Context, id int, attrs map[string]string) (exporter.ExporterInstance, error) {
 	rest := maps.Clone(attrs)
@@ -61,6 +64,9 @@ func (e *mobyExporter) Resolve(ctx context.Context, id int, attrs map[string]str
 			exptypes.OptKeyNameCanonical, exptypes.OptKeyStore:
 			// Names are kept by Record, an image of ours is always "unpacked",
 			// and it is what this exporter is for that it is stored.
+		case exptypes.OptKeyInsecure, exptypes.OptKeyOCIArtifact, optPreferDigest:
+			// Of pushes and attestations only; buildx asks docker's builder for
+			// the image's digest, which is always told.
 		case exptypes.OptKeyPush, exptypes.OptKeyPushByDigest, exptypes.OptKeyRewriteTimestamp, exptypes.OptKeyForceCompression:
 			on, err := strconv.ParseBool(orTrue(v))
 			if err != nil {
@@ -71,6 +77,7 @@ func (e *mobyExporter) Resolve(ctx context.Context, id int, attrs map[string]str
 			slow = true
 		}
 	}
+	delete(rest, string(optPreferDigest))
 	delete(rest, string(exptypes.OptKeyDanglingPrefix))
 	delete(rest, string(exptypes.OptKeyDanglingEmptyOnly))
 	rest[string(exptypes.OptKeyUnpack)] = "false"
