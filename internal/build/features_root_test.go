@@ -24,6 +24,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/build"
 	"github.com/skiff-containers/skiff/internal/build/buildtest"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 )
 
@@ -441,4 +442,26 @@ func benchEnv(b *testing.B) *env {
 	b.Cleanup(e.closeAll)
 	e.base()
 	return e
+}
+
+func TestCloseEndsBuilds(t *testing.T) {
+	e := newEnv(t)
+	e.base()
+	tar, err := build.OpenTar(t.Context(), buildtest.Tar(t, buildtest.File{Name: "Dockerfile", Body: "FROM base\nRUN sleep 100\n"}), e.store.Tmp())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tar.Close() }()
+	runs := e.launcher.Runs()
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.b.Solve(t.Context(), build.Request{Context: tar}, nil)
+		done <- err
+	}()
+	e.wait(func() bool { return e.launcher.Runs() > runs })
+	e.closeAll()
+	if err := <-done; !errs.Is(err, errs.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+	e.open()
 }

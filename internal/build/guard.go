@@ -101,6 +101,13 @@ func (g *guard) enter() (done func() error, err error) {
 	}, nil
 }
 
+// busy reports whether a build runs.
+func (g *guard) busy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.active > 0
+}
+
 // rest makes the records durable, unless something runs, and says that the
 // state on disk is good.
 func (g *guard) rest() error {

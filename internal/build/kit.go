@@ -45,6 +45,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 )
 
@@ -58,6 +59,8 @@ type kit struct {
 	guard    *guard
 	history  *history
 	entry    *logrus.Entry
+	life     context.Context // of the builds that run; ended by end
+	end      context.CancelCauseFunc
 	stop     chan struct{} // closed to let the history finish
 }
 
@@ -137,6 +140,7 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 	}
 	undo.Release()
 	k := &kit{sessions: sm, control: ctl, worker: w, exec: exec, guard: g, history: hist, entry: entry, stop: stop}
+	k.life, k.end = context.WithCancelCause(ctx)
 	k.grpc = newGRPCServer(ctl, entry)
 	return k, nil
 }
@@ -309,9 +313,13 @@ func gcPolicy(opt Options) ([]client.PruneInfo, error) {
 	return out, nil
 }
 
+// closeGrace is how long cancelled builds may take to end.
+const closeGrace = 5 * time.Second
+
 // close ends everything; running solves see their context end.
 func (k *kit) close() error {
 	k.worker.ended.Store(true)
+	k.end(errs.New(errs.Unavailable, "the builder is closed"))
 	close(k.stop)
 	done := make(chan struct{})
 	go func() { k.grpc.GracefulStop(); close(done) }()
@@ -319,6 +327,10 @@ func (k *kit) close() error {
 	case <-done:
 	case <-time.After(time.Second):
 		k.grpc.Stop()
+	}
+	// Databases are not taken away from builds that are about to end.
+	for end := time.Now().Add(closeGrace); k.guard.busy() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
 	}
 	return errors.Join(fmtErr("sync the build cache", k.guard.close()), fmtErr("close the builder", k.control.Close()), k.history.close(), k.exec.close())
 }

@@ -58,6 +58,8 @@ func (b *Builder) Solve(ctx context.Context, r Request, progress func(*controlap
 	}
 	ctx, cancel := context.WithCancelCause(bklog.WithLogger(ctx, k.entry))
 	defer cancel(nil)
+	unhook := context.AfterFunc(k.life, func() { cancel(context.Cause(k.life)) })
+	defer unhook()
 	req := &controlapi.SolveRequest{
 		Ref: r.Ref, Session: r.Session, Frontend: "dockerfile.v0", Entitlements: r.Entitlements,
 		FrontendAttrs: maps.Clone(r.Attrs), Cache: &controlapi.CacheOptions{},
