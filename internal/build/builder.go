@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -67,6 +69,16 @@ func (b *Builder) Started() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.kit != nil
+}
+
+// unused reports that nothing was ever built: then BuildKit need not be
+// started to tell what it keeps.
+func (b *Builder) unused() bool {
+	if b.Started() {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(b.opt.Root, "metadata_v2.db"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Close stops BuildKit. Builds that still run fail.

@@ -465,3 +465,16 @@ func TestCloseEndsBuilds(t *testing.T) {
 	}
 	e.open()
 }
+
+func TestAskingForDiskUsageStartsNothing(t *testing.T) {
+	e := newEnv(t)
+	if du, err := e.b.DiskUsage(t.Context(), nil); err != nil || len(du) != 0 || e.b.Started() {
+		t.Errorf("%v %v, started %v", du, err, e.b.Started())
+	}
+	e.base()
+	e.closeAll()
+	e.open()
+	if du, err := e.b.DiskUsage(t.Context(), nil); err != nil || len(du) == 0 {
+		t.Errorf("after a build and a restart: %v %v", du, err)
+	}
+}

@@ -21,6 +21,9 @@ type PruneOptions struct {
 
 // DiskUsage lists the build cache; filters are in BuildKit's language.
 func (b *Builder) DiskUsage(ctx context.Context, filters []string) ([]*CacheRecord, error) {
+	if b.unused() {
+		return nil, nil
+	}
 	k, err := b.start(ctx)
 	if err != nil {
 		return nil, err
@@ -30,6 +33,9 @@ func (b *Builder) DiskUsage(ctx context.Context, filters []string) ([]*CacheReco
 
 // Prune removes build cache and tells what went.
 func (b *Builder) Prune(ctx context.Context, o PruneOptions) ([]CacheRecord, error) {
+	if b.unused() {
+		return nil, nil
+	}
 	k, err := b.start(ctx)
 	if err != nil {
 		return nil, err
