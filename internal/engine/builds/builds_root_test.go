@@ -81,7 +81,7 @@ func (e *env) build(o builds.Options, dockerfile string, files ...buildtest.File
 func TestClassicOutput(t *testing.T) {
 	e := newEnv(t)
 	o := builds.Options{Tags: []string{"base", "base:2"}}
-	d := buildtest.Base + "RUN echo hello && echo oops >&2\n"
+	d := buildtest.Base + "RUN echo hello && echo oops\n"
 	id, out, err := e.build(o, d, buildtest.Busybox(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -89,7 +89,7 @@ func TestClassicOutput(t *testing.T) {
 	short := id[7:19]
 	want := "Step 1/3 : COPY busybox /bin/busybox\n" +
 		"Step 2/3 : RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n" +
-		"Step 3/3 : RUN echo hello && echo oops >&2\n" +
+		"Step 3/3 : RUN echo hello && echo oops\n" +
 		"hello\noops\n" +
 		"map[ID:" + id + "]\nSuccessfully built " + short + "\nSuccessfully tagged base:latest\nSuccessfully tagged base:2\n"
 	if out != want {
