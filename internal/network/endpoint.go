@@ -105,7 +105,11 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []s
 	} else {
 		e.veth = newVethName()
 	}
-	if err := l.join(e, want); err != nil {
+	err = l.join(e, want)
+	if !want.IsValid() && errs.Is(err, errs.Unavailable) && m.wakeAny(ctx, l) {
+		err = l.join(e, want)
+	}
+	if err != nil {
 		return addressError(l, err)
 	}
 	var undo cleanup.Stack

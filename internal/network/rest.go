@@ -109,6 +109,39 @@ func (m *Manager) wake(ctx context.Context, l *lan, a netip.Addr) {
 	}
 }
 
+// wakeAny waits until some address of a network that has no other left does not
+// rest any more, and reports whether there was one.
+func (m *Manager) wakeAny(ctx context.Context, l *lan) bool {
+	before := m.restingOf(l)
+	if len(before) == 0 {
+		return false
+	}
+	m.graves.flush()
+	for deadline := time.Now().Add(time.Second); ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		if len(m.restingOf(l)) < len(before) {
+			return true
+		}
+		if time.Now().After(deadline) {
+			m.deleteLinks(before)
+			return true
+		}
+	}
+	return false
+}
+
+// restingOf lists the interfaces on which addresses of a network rest.
+func (m *Manager) restingOf(l *lan) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for veth, r := range m.resting {
+		if r.lan == l {
+			out = append(out, veth)
+		}
+	}
+	return out
+}
+
 func (m *Manager) restingOn(l *lan, a netip.Addr) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

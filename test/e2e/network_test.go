@@ -158,7 +158,7 @@ func TestNetwork(t *testing.T) {
 	})
 	t.Run("bad requests", func(t *testing.T) {
 		for _, tc := range []struct{ args, want string }{
-			{"network create bridge", "already exists"},
+			{"network create bridge", "predefined"},
 			{"network rm bridge", "pre-defined"},
 			{"network rm nosuch", "not found"},
 			{"network create --subnet 10.0.0.0/33 x", "invalid"},

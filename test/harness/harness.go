@@ -215,9 +215,16 @@ type Result struct {
 // Out returns the standard output without the spaces around it.
 func (r Result) Out() string { return strings.TrimSpace(r.Stdout) }
 
+// HaveDocker reports whether docker's own command line is here. Without it, or
+// with SKIFF_TEST_CLI=skiff, the tests' docker commands go through skiff.
+func HaveDocker() bool {
+	_, err := exec.LookPath("docker")
+	return err == nil && os.Getenv("SKIFF_TEST_CLI") != "skiff"
+}
+
 // Cmd prepares a command with the environment that points clients at the daemon.
 func (d *Daemon) Cmd(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if name == "skiff" {
+	if name == "skiff" || name == "docker" && !HaveDocker() {
 		name = Bin(d.t, "skiff")
 	}
 	cmd := exec.CommandContext(ctx, name, args...)

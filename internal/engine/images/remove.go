@@ -119,11 +119,8 @@ func (r *removal) byID(ctx context.Context) error {
 	if err := r.checkUse(); err != nil {
 		return err
 	}
-	// Stopped containers from under which it is forced keep the layers.
-	for _, c := range r.users() {
-		if err := r.s.Pin(ctx, c.ID, r.e.Image); err != nil {
-			return err
-		}
+	if err := r.pinUsers(ctx); err != nil {
+		return err
 	}
 	for _, rec := range slices.Clone(r.e.records) {
 		if err := r.untag(ctx, rec); err != nil {
@@ -131,6 +128,17 @@ func (r *removal) byID(ctx context.Context) error {
 		}
 	}
 	return r.delete(ctx)
+}
+
+// pinUsers lets the containers from under which the image is forced keep its
+// layers.
+func (r *removal) pinUsers(ctx context.Context) error {
+	for _, c := range r.users() {
+		if err := r.s.Pin(ctx, c.ID, r.e.Image); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *removal) byName(ctx context.Context, ref string, named reference.Named) error {
@@ -146,10 +154,14 @@ func (r *removal) byName(ctx context.Context, ref string, named reference.Named)
 	}
 	going := r.withDigests(r.e.records[i])
 	last := len(going) == len(r.e.records)
-	// Forced from under a container, the image stays, without a name.
-	users := r.users()
-	if last && len(users) > 0 {
-		if err := r.s.addDangling(ctx, r.e.Image); err != nil {
+	// Forced from under a running container, the image stays, without a name.
+	stays := slices.ContainsFunc(r.users(), func(c ContainerRef) bool { return c.Running })
+	if last {
+		keep := r.pinUsers
+		if stays {
+			keep = func(ctx context.Context) error { return r.s.addDangling(ctx, r.e.Image) }
+		}
+		if err := keep(ctx); err != nil {
 			return err
 		}
 	}
@@ -158,7 +170,7 @@ func (r *removal) byName(ctx context.Context, ref string, named reference.Named)
 			return err
 		}
 	}
-	if !last || len(users) > 0 {
+	if !last || stays {
 		return nil
 	}
 	return r.delete(ctx)

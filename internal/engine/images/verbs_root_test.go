@@ -171,11 +171,16 @@ func TestForcedFromUnderAContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	dirs, _ := e.Lowers(e.ctx, img)
-	e.inUse = func(string) []images.ContainerRef { return []images.ContainerRef{{ID: "c1"}} }
+	running := true
+	e.inUse = func(string) []images.ContainerRef { return []images.ContainerRef{{ID: "c1", Running: running}} }
 	if out, err := e.Remove(e.ctx, "app", images.RemoveOptions{Force: true}); err != nil || len(out) != 1 {
-		t.Errorf("the name goes, the image stays: %v %v", out, err)
+		t.Errorf("under a running container the name goes, the image stays: %v %v", out, err)
 	}
-	if out, err := e.Remove(e.ctx, id, images.RemoveOptions{Force: true}); err != nil || len(out) != 2 {
+	if err := e.Tag(e.ctx, id, "app"); err != nil {
+		t.Fatal(err)
+	}
+	running = false
+	if out, err := e.Remove(e.ctx, "app", images.RemoveOptions{Force: true}); err != nil || len(out) != 3 {
 		t.Errorf("%v %v", out, err)
 	}
 	if err := e.Collect(e.ctx); err != nil {
