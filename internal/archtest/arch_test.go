@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -184,6 +186,47 @@ func TestNoHiddenWiring(t *testing.T) {
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
 		if !slices.ContainsFunc(allowed, func(a string) bool { return strings.Contains(line, a) }) {
 			t.Error(fmt.Sprintf("hidden wiring: %s", line))
+		}
+	}
+}
+
+// TestArchitecturePageIsTrue: every file and folder that ARCHITECTURE.md names
+// between back quotes exists.
+func TestArchitecturePageIsTrue(t *testing.T) {
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`((?:internal|cmd|client|test|docs|bench)/[a-zA-Z0-9_./-]*)`").FindAllStringSubmatch(string(page), -1) {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("ARCHITECTURE.md names %s, which is not there", m[1])
+		}
+	}
+}
+
+// TestEveryDependencyHasAReason: docs/dependencies.md has a line for each direct
+// requirement of go.mod, and for no other.
+func TestEveryDependencyHasAReason(t *testing.T) {
+	root := filepath.Join("..", "..")
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\t([^\s]+) v[^\s]+$`).FindAllStringSubmatch(string(mod), -1) {
+		direct[m[1]] = true
+		if !strings.Contains(string(page), "| `"+m[1]+"` |") {
+			t.Errorf("docs/dependencies.md does not say why %s is there", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		if !direct[m[1]] {
+			t.Errorf("docs/dependencies.md tells of %s, which is no direct requirement", m[1])
 		}
 	}
 }
