@@ -3,7 +3,10 @@ GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 PKG       := github.com/skiff-containers/skiff/internal/kit/version
-LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT)
+# What the builder tells clients of itself: the linked module's version.
+BUILDKIT  := $(shell $(GO) list -m -f '{{.Version}}' github.com/moby/buildkit 2>/dev/null)
+LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT) \
+             -X github.com/moby/buildkit/version.Version=$(BUILDKIT)
 # One set of flags for building and testing: the cache is filled once.
 export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
@@ -14,12 +17,13 @@ SHIM      := internal/daemon/shimbin/skiff-shim
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-build: ## bin/skiff, bin/skiffd (with skiff-shim inside)
+build: ## bin/skiff, bin/skiff-build, bin/skiffd (with skiff-shim inside)
 	@mkdir -p bin
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff-shim ./cmd/skiff-shim
 	@cmp -s bin/skiff-shim $(SHIM) || cp bin/skiff-shim $(SHIM)
 	$(BUILD) -ldflags '$(LDFLAGS)' -tags embedshim -o bin/skiffd ./cmd/skiffd
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff ./cmd/skiff
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff-build ./cmd/skiff-build
 
 deps: ## install the Debian packages that demo, tests and benchmarks use
 	@scripts/deps.sh $(DEPS)

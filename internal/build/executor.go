@@ -95,7 +95,7 @@ func (e *executor) Run(ctx context.Context, id string, root bkexec.Mount, mounts
 	run.Stdio = streams.child
 	exit, err := e.opt.Launcher.Run(ctx, run)
 	if err != nil {
-		return nil, startError(err)
+		return nil, startError(err, p)
 	}
 	undo.Push(func() {
 		if err := e.opt.Launcher.Delete(context.WithoutCancel(ctx), id); err != nil {
@@ -147,7 +147,7 @@ func (e *executor) Exec(ctx context.Context, id string, p bkexec.ProcessInfo) er
 	}
 	exit, err := e.opt.Launcher.Exec(ctx, x)
 	if err != nil {
-		return startError(err)
+		return startError(err, p)
 	}
 	return e.wait(ctx, id, x.ExecID, p, streams, exit)
 }
@@ -217,11 +217,14 @@ func exitError(ctx context.Context, x Exit, valid []int) error {
 type exitCoder interface{ ExitCode() int }
 
 // startError gives a command that cannot be started the exit code a shell
-// would have given.
-func startError(err error) error {
+// would have given, and says why where the command would have.
+func startError(err error, p bkexec.ProcessInfo) error {
 	var c exitCoder
-	if errors.As(err, &c) && (c.ExitCode() == 126 || c.ExitCode() == 127) {
-		return &gatewayapi.ExitError{ExitCode: uint32(c.ExitCode()), Err: err}
+	if !errors.As(err, &c) || c.ExitCode() != 126 && c.ExitCode() != 127 {
+		return err
 	}
-	return err
+	if p.Stderr != nil {
+		_, _ = fmt.Fprintln(p.Stderr, err) // for people only
+	}
+	return &gatewayapi.ExitError{ExitCode: uint32(c.ExitCode()), Err: err}
 }

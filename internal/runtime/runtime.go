@@ -127,6 +127,9 @@ type StartError struct {
 
 func (e *StartError) Error() string { return e.Text }
 
+// ExitCode returns the code that a shell, and docker, would end with.
+func (e *StartError) ExitCode() int { return e.Code }
+
 // Attach says which streams of a process a client wants.
 type Attach struct {
 	Stdin, Stdout, Stderr bool
