@@ -61,6 +61,12 @@ type Config struct {
 	RegistryAddr, RegistryDir, RegistryHtpasswd, RegistryCert, RegistryKey string
 
 	ShimBinary string
+
+	// Things dockerd lets one choose and that have one answer here: the right
+	// one is accepted, so that an existing daemon.json goes on working.
+	StorageDriver string
+	LiveRestore   bool
+	ExecOpts      []string
 }
 
 // DefaultConfig returns the configuration without flags and file.
@@ -81,6 +87,7 @@ func DefaultConfig() *Config {
 		LogOpts:      map[string]string{},
 		Ulimits:      map[string]*container.Ulimit{},
 		ShmSize:      64 << 20,
+		LiveRestore:  true,
 	}
 }
 
@@ -135,6 +142,10 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.RegistryHtpasswd, "registry-htpasswd", "", "htpasswd file (bcrypt) the registry authenticates with")
 	fs.StringVar(&c.RegistryCert, "registry-tlscert", "", "TLS certificate of the registry")
 	fs.StringVar(&c.RegistryKey, "registry-tlskey", "", "TLS key of the registry")
+
+	fs.StringVarP(&c.StorageDriver, "storage-driver", "s", "", `Storage driver to use: "overlay2", the only one`)
+	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers outlive the daemon: always so")
+	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs, the only one")
 
 	fs.StringVar(&c.ShimBinary, "shim", "", "Path to skiff-shim (default: the one carried inside skiffd, or beside it)")
 }
@@ -203,6 +214,12 @@ func (c *Config) Finish() error {
 	if c.SeccompProfile != "" && c.SeccompProfile != "unconfined" {
 		_, err := os.Stat(c.SeccompProfile)
 		check(err == nil, "--seccomp-profile: %v", err)
+	}
+	check(c.StorageDriver == "" || c.StorageDriver == "overlay2" || c.StorageDriver == "overlay",
+		"--storage-driver %s is not supported: layers are kept by overlay2", c.StorageDriver)
+	check(c.LiveRestore, "--live-restore=false is not supported: containers always outlive the daemon; stop them before it")
+	for _, o := range c.ExecOpts {
+		check(o == "native.cgroupdriver=cgroupfs", "--exec-opt %s is not supported: only native.cgroupdriver=cgroupfs", o)
 	}
 	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")
 	return errs.With(errs.Invalid, errors.Join(bad...))

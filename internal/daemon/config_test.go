@@ -39,7 +39,8 @@ func TestFileAndFlagsMeet(t *testing.T) {
 		"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2048, "Soft": 1024}},
 		"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}],
 		"default-shm-size": "32m",
-		"debug": true, "mtu": 1400
+		"debug": true, "mtu": 1400,
+		"storage-driver": "overlay2", "live-restore": true, "exec-opts": ["native.cgroupdriver=cgroupfs"]
 	}`, "--data-root", "/tmp/x", "--bip", "10.9.0.1/24")
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +80,8 @@ func TestConfigRefusals(t *testing.T) {
 		"log level":            {``, []string{"-l", "loud"}, "invalid --log-level"},
 		"cgroup parent":        {``, []string{"--cgroup-parent", "../x"}, "invalid --cgroup-parent"},
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
+		"other storage":        {`{"storage-driver": "zfs"}`, nil, "--storage-driver zfs is not supported"},
+		"no live-restore":      {`{"live-restore": false}`, nil, "--live-restore=false is not supported"},
 		"missing explicit dns": {``, []string{"--dns", "nope"}, "invalid --dns"},
 	} {
 		t.Run(name, func(t *testing.T) {

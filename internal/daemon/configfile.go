@@ -26,6 +26,7 @@ var fileKeys = map[string]string{
 	"log-opts":              "log-opt",
 	"default-ulimits":       "default-ulimit",
 	"default-address-pools": "default-address-pool",
+	"exec-opts":             "exec-opt",
 	"tls-verify":            "tlsverify",
 	"default-cgroup-parent": "cgroup-parent",
 	"graph":                 "", // removed from docker long ago
