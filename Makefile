@@ -1,6 +1,6 @@
 # Skiff's tasks. `make help` lists them; the logic is in Go and in scripts/.
 GO        ?= go
-VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION   ?= $(shell cat VERSION)
 COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 PKG       := github.com/skiff-containers/skiff/internal/kit/version
 # What the builder tells clients of itself: the linked module's version.

@@ -3,6 +3,6 @@ package version
 
 // Version and Commit are set by the linker (see the Makefile).
 var (
-	Version = "dev"
+	Version = "0.1.0-dev"
 	Commit  = "unknown"
 )
