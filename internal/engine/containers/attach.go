@@ -24,6 +24,16 @@ func (s *Service) Attach(ctx context.Context, id string, o AttachOptions) (Sessi
 		return nil, err
 	}
 	v := c.look()
+	if o.Stream && !v.st.Phase.active() {
+		// Not before the last run's end has been cleared up, or its streams would
+		// be had: they are at their end.
+		var done func()
+		if c, done, err = s.claim(ctx, c.id); err != nil {
+			return nil, err
+		}
+		done()
+		v = c.look()
+	}
 	switch v.st.Phase {
 	case Paused:
 		return nil, errs.Newf(errs.Conflict, "container %s is paused, unpause the container before attach", id)

@@ -79,19 +79,23 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	remove := !again && rec.HostConfig.AutoRemove && !c.restarting && !c.removingLocked()
 	c.mu.Unlock()
 
-	// What others could ask for the moment they are told (a host port, a fixed
-	// address, the removal of the network) is given back first; the rest later.
-	late := sandbox
-	if sandbox != nil && claims(&rec) {
-		s.closeSandbox(ctx, c.id, sandbox)
-		late = nil
-	}
 	if e.OOM {
 		s.event(&rec, apievents.ActionOOM, nil)
 	}
 	s.event(&rec, apievents.ActionDie, map[string]string{
 		"exitCode": strconv.Itoa(e.Code), "execDuration": strconv.Itoa(int(ran.Seconds())),
 	})
+	// What those who wait could ask for the moment they are told (a host port, a
+	// fixed address, the removal of the network) is given back first; the rest later.
+	closeLate := func() {
+		if sandbox != nil {
+			s.closeSandbox(ctx, c.id, sandbox)
+			sandbox = nil
+		}
+	}
+	if claims(&rec) {
+		closeLate()
+	}
 	for _, m := range rec.Mounts {
 		s.volumeEvent(&rec, m, apievents.ActionUnmount)
 	}
@@ -105,15 +109,13 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	notify(waiters, answer)
 
 	if remove {
-		if err := s.removeLocked(ctx, c, true); err != nil {
+		if err := s.removeLocked(ctx, c, true, closeLate); err != nil {
 			s.log.ErrorContext(ctx, "cannot remove a container that ended", "container", c.id, "err", err)
 		}
 	} else {
 		s.saveExit(ctx, c, &rec)
 	}
-	if late != nil {
-		s.closeSandbox(ctx, c.id, late)
-	}
+	closeLate()
 	s.forget(ctx, c.id)
 	if again {
 		s.log.InfoContext(ctx, "restarting container", "container", c.id, "exitCode", e.Code, "in", delay)

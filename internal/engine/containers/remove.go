@@ -62,7 +62,7 @@ func (s *Service) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 			continue
 		}
 		ctx := context.WithoutCancel(ctx)
-		if err = s.removeLocked(ctx, c, o.Volumes); err == nil {
+		if err = s.removeLocked(ctx, c, o.Volumes, nil); err == nil {
 			s.forget(ctx, c.id) // ends the streams of those who waited for a start
 		}
 		done()
@@ -81,8 +81,9 @@ func (c *ctr) removingLocked() bool { return c.removing }
 
 // removeLocked takes away a container that does not run; the caller has its
 // turn. From the deletion of the record on it is gone, whatever fails then: the
-// next boot removes what has no record.
-func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool) error {
+// next boot removes what has no record. What is done late, if anything, comes
+// when those who wait have been told, before the event of its destruction.
+func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool, late func()) error {
 	c.mu.Lock()
 	if c.removed {
 		c.mu.Unlock()
@@ -119,7 +120,13 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool) error 
 	waiters, answer := c.takeWaiters(true), c.answer()
 	c.mu.Unlock()
 	s.index.remove(c, name)
-	s.event(&rec, apievents.ActionDestroy, nil)
+	if late == nil {
+		s.event(&rec, apievents.ActionDestroy, nil)
+		notify(waiters, answer)
+		return nil
+	}
 	notify(waiters, answer)
+	late()
+	s.event(&rec, apievents.ActionDestroy, nil)
 	return nil
 }

@@ -197,7 +197,7 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		return s.saveRun(c)
 	case ft.remove:
 		s.unmountShm(c.id)
-		return s.removeLocked(ctx, c, true)
+		return s.removeLocked(ctx, c, true, nil)
 	case ft.restart:
 		// In docker's list it is "restarting" until its turn comes.
 		c.mu.Lock()
