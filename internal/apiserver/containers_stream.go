@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types"
@@ -47,6 +48,7 @@ func (r *request) logsOptions() (o containers.LogsOptions, err error) {
 		Timestamps: r.flag("timestamps"),
 		Details:    r.flag("details"),
 		Tail:       parseTail(r.get("tail")),
+		Lines:      framesAreLines(r.UserAgent()),
 	}
 	if !o.Stdout && !o.Stderr {
 		return o, errs.New(errs.Invalid, "must specify at least one of 'stdout' or 'stderr'")
@@ -59,6 +61,12 @@ func (r *request) logsOptions() (o containers.LogsOptions, err error) {
 	}
 	o.Until, err = r.until()
 	return o, err
+}
+
+// framesAreLines tells whether a client may take a frame for a line, as
+// docker-py's iterators do. The command lines, who read most logs, do not.
+func framesAreLines(agent string) bool {
+	return !strings.HasPrefix(agent, "Docker-Client/") && !strings.HasPrefix(agent, "skiff/")
 }
 
 // parseTail: what is no number is all of it, as docker reads it.

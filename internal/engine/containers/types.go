@@ -39,6 +39,7 @@ type LogsOptions struct {
 	Stdout, Stderr, Follow, Timestamps, Details bool
 	Since, Until                                time.Time // zero: unbounded
 	Tail                                        int       // negative: all
+	Lines                                       bool      // a frame for each line
 }
 
 // Logs is a container's log, opened.
