@@ -224,8 +224,13 @@ func fillBind(p *MountPoint, m mount.Mount) error {
 		if o.Propagation != "" && !slices.Contains(propagations, o.Propagation) {
 			return fmt.Errorf("invalid propagation mode: %s", o.Propagation)
 		}
-		if o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive {
+		switch {
+		case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
 			return errors.New("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
+		case o.ReadOnlyNonRecursive && !m.ReadOnly:
+			return errors.New("mount options conflict: !ReadOnly && ReadOnlyNonRecursive")
+		case o.ReadOnlyForceRecursive && !m.ReadOnly:
+			return errors.New("mount options conflict: !ReadOnly && ReadOnlyForceRecursive")
 		}
 		p.Propagation = cmp.Or(o.Propagation, p.Propagation)
 		p.CreateSource = o.CreateMountpoint

@@ -101,10 +101,6 @@ func adaptDefault(m specs.Mount, in Input, sec secOpts) (specs.Mount, bool, erro
 		if writable {
 			m.Options = without(m.Options, "ro")
 		}
-	case "/dev/mqueue":
-		if h.IpcMode.IsHost() {
-			return specs.Mount{Destination: m.Destination, Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}, true, nil
-		}
 	case "/dev/shm":
 		switch {
 		case h.IpcMode.IsNone():

@@ -78,6 +78,8 @@ func TestValidateRefuses(t *testing.T) {
 		{``, `{"Binds":["/a:/b:what"]}`, errs.Invalid, "invalid mode: what"},
 		{``, `{"Binds":["/a:/"]}`, errs.Invalid, "destination can't be '/'"},
 		{``, `{"Binds":["/a:/b","v:/b/"]}`, errs.Invalid, "Duplicate mount point: /b"},
+		{``, `{"Mounts":[{"Type":"bind","Source":"/a","Target":"/x","BindOptions":{"ReadOnlyNonRecursive":true}}]}`, errs.Invalid, `mount options conflict: !ReadOnly && ReadOnlyNonRecursive`},
+		{``, `{"Mounts":[{"Type":"bind","Source":"/a","Target":"/x","BindOptions":{"ReadOnlyForceRecursive":true}}]}`, errs.Invalid, `mount options conflict: !ReadOnly && ReadOnlyForceRecursive`},
 		{``, `{"Mounts":[{"Type":"bind","Target":"/x"}]}`, errs.Invalid, `invalid mount config for type "bind": field Source must not be empty`},
 		{``, `{"Mounts":[{"Type":"tmpfs","Source":"a","Target":"/x"}]}`, errs.Invalid, "field Source must not be specified"},
 		{``, `{"Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"Subpath":"../y"}}]}`, errs.Invalid, "subpath must be a relative path"},
