@@ -95,8 +95,9 @@ func mountRootfs(r *runtime.Rootfs) (int, error) {
 	}
 	if r.Upper != "" {
 		// Left by a volatile mount of before; what it promised is not asked of this one.
-		_ = unix.Rmdir(filepath.Join(r.Work, "work/incompat/volatile"))
-		_ = unix.Rmdir(filepath.Join(r.Work, "work/incompat"))
+		if err := os.RemoveAll(filepath.Join(r.Work, "work/incompat")); err != nil {
+			return -1, err
+		}
 		opts = append(opts, mnt.Opt{Key: "upperdir", Value: dirs.name(r.Upper)}, mnt.Opt{Key: "workdir", Value: dirs.name(r.Work)})
 	}
 	if dirs.err != nil {

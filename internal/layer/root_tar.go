@@ -27,7 +27,7 @@ func (r *Root) Tar(ctx context.Context, p string, w io.Writer) error {
 	t := newTreeTar(ctx, w)
 	name := archiveName(p)
 	if name == "/" {
-		name = "."
+		name = "" // docker's: "/", "/bin/", "/bin/sh"
 	}
 	if err := t.add(at.dir, at.base, name); err != nil {
 		if errors.Is(err, unix.ENOENT) {

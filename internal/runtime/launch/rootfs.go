@@ -79,8 +79,10 @@ func overlay(fs *runtime.Rootfs, scratch string) (int, error) {
 	}
 	if fs.Volatile {
 		// Left by an earlier run on purpose: nothing of it was promised to last.
-		_ = unix.Rmdir(fs.Work + "/work/incompat/volatile")
-		_ = unix.Rmdir(fs.Work + "/work/incompat")
+		// The kernel keeps a file in there too.
+		if err := os.RemoveAll(fs.Work + "/work/incompat"); err != nil {
+			return -1, err
+		}
 	}
 	fd, err := overlayByLayer(fs)
 	if errors.Is(err, errNoAppend) {
