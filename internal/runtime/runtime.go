@@ -121,8 +121,9 @@ type State struct {
 // 127 not found, 126 found and not executable, 125 anything else. Text is in
 // the words docker's clients print.
 type StartError struct {
-	Code int    `json:"code"`
-	Text string `json:"text"`
+	Code    int    `json:"code"`
+	Text    string `json:"text"`
+	Invalid bool   `json:"invalid,omitempty"` // what was asked for is not in the root: a user, a group
 }
 
 func (e *StartError) Error() string { return e.Text }

@@ -70,7 +70,7 @@ func (s *Service) start(ctx context.Context, c *ctr) error {
 // commandErr makes it the client's mistake where the command is at fault.
 func commandErr(err error) error {
 	var se *runtime.StartError
-	if errors.As(err, &se) && (se.Code == exitNotFound || se.Code == exitNotExecutable) {
+	if errors.As(err, &se) && (se.Invalid || se.Code == exitNotFound || se.Code == exitNotExecutable) {
 		return errs.With(errs.Invalid, err)
 	}
 	return err
@@ -176,7 +176,7 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 	answer := c.answer()
 	c.mu.Unlock()
 	if rec.HostConfig.AutoRemove {
-		if rmErr := s.removeLocked(ctx, c, true); rmErr != nil {
+		if rmErr := s.removeLocked(ctx, c, true, nil); rmErr != nil {
 			s.log.ErrorContext(ctx, "cannot remove a container that did not start", "container", c.id, "err", rmErr)
 		}
 		s.forget(ctx, c.id)

@@ -73,11 +73,11 @@ func (s *setup) identify() error {
 	}
 	u, err := user.GetExecUser(s.req.User.Spec, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
-		return &runtime.StartError{Code: 125, Text: err.Error()}
+		return &runtime.StartError{Code: 125, Text: err.Error(), Invalid: true}
 	}
 	extra, err := user.GetAdditionalGroups(s.req.User.Groups, bytes.NewReader(group))
 	if err != nil {
-		return &runtime.StartError{Code: 125, Text: err.Error()}
+		return &runtime.StartError{Code: 125, Text: err.Error(), Invalid: true}
 	}
 	// The primary group is among the others too, so that dropping it is seen.
 	groups := append([]int{u.Gid}, append(u.Sgids, extra...)...)

@@ -22,12 +22,12 @@ func Main() {
 	unix.CloseOnExec(fdControl)
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	err := becomeRecovered()
-	code := 125
+	a := answer{Code: 125, Text: err.Error()}
 	var se *runtime.StartError
 	if errors.As(err, &se) {
-		code = se.Code
+		a.Code, a.Invalid = se.Code, se.Invalid
 	}
-	if msg, eerr := encode(answer{Code: code, Text: err.Error()}); eerr == nil {
+	if msg, eerr := encode(a); eerr == nil {
 		_, _ = rawFD(fdControl).Write(msg)
 	}
 	os.Exit(1)
@@ -78,7 +78,7 @@ func become() error {
 	}
 	var se *runtime.StartError
 	if errors.As(err, &se) {
-		return &runtime.StartError{Code: se.Code, Text: prefix + err.Error()}
+		return &runtime.StartError{Code: se.Code, Text: prefix + err.Error(), Invalid: se.Invalid}
 	}
 	return fmt.Errorf("%serror during container init: %w", prefix, err)
 }

@@ -137,6 +137,7 @@ type answer struct {
 	Ready   bool   `json:"ready,omitempty"`
 	Code    int    `json:"code,omitempty"`
 	Text    string `json:"text,omitempty"`
+	Invalid bool   `json:"invalid,omitempty"`
 }
 
 const maxMessage = 16 << 20

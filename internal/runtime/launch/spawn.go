@@ -308,7 +308,7 @@ func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 			}
 			console, r.fd = os.NewFile(uintptr(r.fd), "terminal"), -1
 		case a.Text != "":
-			return console, &runtime.StartError{Code: a.Code, Text: a.Text}
+			return console, &runtime.StartError{Code: a.Code, Text: a.Text, Invalid: a.Invalid}
 		}
 	}
 }

@@ -52,7 +52,9 @@ type request struct {
 type response struct {
 	Kind  errs.Kind `json:"kind,omitempty"`
 	Error string    `json:"error,omitempty"`
-	Code  int       `json:"code,omitempty"` // of a StartError
+	// Of a StartError.
+	Code    int  `json:"code,omitempty"`
+	Invalid bool `json:"invalid,omitempty"`
 
 	Version int             `json:"version,omitempty"`
 	PID     int             `json:"pid,omitempty"`
@@ -66,7 +68,7 @@ func failure(err error) *response {
 	r := &response{Kind: errs.KindOf(err), Error: err.Error()}
 	var se *runtime.StartError
 	if errors.As(err, &se) {
-		r.Code, r.Error = se.Code, se.Text
+		r.Code, r.Error, r.Invalid = se.Code, se.Text, se.Invalid
 	}
 	return r
 }
@@ -76,7 +78,7 @@ func (r *response) err() error {
 	case r.Error == "":
 		return nil
 	case r.Code != 0:
-		return &runtime.StartError{Code: r.Code, Text: r.Error}
+		return &runtime.StartError{Code: r.Code, Text: r.Error, Invalid: r.Invalid}
 	}
 	return errs.New(r.Kind, r.Error)
 }

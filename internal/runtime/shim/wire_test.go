@@ -64,7 +64,7 @@ func TestDescriptorsTravel(t *testing.T) {
 }
 
 func TestErrorsTravel(t *testing.T) {
-	for _, err := range []error{errs.New(errs.Conflict, "busy"), &runtime.StartError{Code: 127, Text: "not found"}} {
+	for _, err := range []error{errs.New(errs.Conflict, "busy"), &runtime.StartError{Code: 127, Text: "not found"}, &runtime.StartError{Code: 125, Text: "no user", Invalid: true}} {
 		back := failure(err).err()
 		if back.Error() != err.Error() || errs.KindOf(back) != errs.KindOf(err) {
 			t.Errorf("%v comes back as %v", err, back)
