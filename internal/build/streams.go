@@ -26,12 +26,10 @@ func newStreams(p bkexec.ProcessInfo) (_ *streams, err error) {
 			s.close()
 		}
 	}()
-	if p.Stdin == nil {
-		if s.child[0], err = os.Open(os.DevNull); err != nil {
+	if p.Stdin != nil { // else the launcher gives it a null device that is safe to have
+		if s.child[0], s.stdin, err = os.Pipe(); err != nil {
 			return nil, err
 		}
-	} else if s.child[0], s.stdin, err = os.Pipe(); err != nil {
-		return nil, err
 	}
 	outs := []io.Writer{writer(p.Stdout), writer(p.Stderr)}
 	if p.Meta.Tty {

@@ -71,7 +71,7 @@ func (s *setup) mask(p string, null, empty int, used *bool) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		fd, err := mnt.Clone(null, "", false)
+		fd, err := cloneNull(null)
 		if err != nil {
 			return err
 		}
@@ -88,22 +88,6 @@ func (s *setup) mask(p string, null, empty int, used *bool) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return mnt.Attach(fd, target)
-}
-
-// openNull opens the host's null device and makes sure it is one.
-func openNull() (int, error) {
-	fd, err := unix.Open("/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open /dev/null: %w", err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return -1, fmt.Errorf("stat /dev/null: %w", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
-		return -1, errors.New("/dev/null is not the null device")
-	}
-	return fd, nil
 }
 
 func ioctlPtr(fd int, req uintptr, v *int32) error {

@@ -25,6 +25,8 @@ import (
 type Host struct {
 	Cgroups *cgroup.System
 	Exe     string // this program, sealed: "/proc/self/exe" in the shim
+
+	null nullDevice
 }
 
 // Child is a process that waits to be told what to become.
@@ -189,7 +191,7 @@ func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr
 		return nil, err
 	}
 	c := &Child{conn: conn.(*net.UnixConn), req: req, PidFD: -1}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	null, err := h.null.open()
 	if err != nil {
 		return nil, err
 	}
