@@ -238,7 +238,7 @@ func (ctrLayers) OpenPID(_ context.Context, pid int) (containers.Root, error) {
 func (ctrLayers) OpenRoot(_ context.Context, rootfs runtime.Rootfs, mounts []containers.RootMount) (containers.Root, error) {
 	ms := make([]layer.RootMount, len(mounts))
 	for i, m := range mounts {
-		ms[i] = layer.RootMount{Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly}
+		ms[i] = layer.RootMount{Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: m.ReadOnly}
 	}
 	r, err := layer.OpenRoot(&rootfs, ms...)
 	if err != nil {

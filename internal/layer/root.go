@@ -32,6 +32,7 @@ type Root struct {
 // RootMount is a directory seen at a place of a stopped container's root.
 type RootMount struct {
 	Source, Destination string
+	Subpath             string // of Source: no link in it leads out
 	ReadOnly            bool
 }
 
@@ -208,7 +209,7 @@ func attachAll(root int, mounts []RootMount) (ns *os.File, err error) {
 			}
 		}()
 		for _, m := range mounts {
-			fd, err := mnt.Clone(unix.AT_FDCWD, m.Source, true)
+			fd, err := mnt.CloneBelow(m.Source, m.Subpath, true)
 			if err != nil {
 				return err
 			}

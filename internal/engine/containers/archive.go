@@ -37,7 +37,7 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 	var mounts []RootMount
 	for _, m := range v.rec.Mounts {
 		if m.Source != "" && m.FileSystem == nil && (m.Type == mount.TypeVolume || m.Type == mount.TypeBind) {
-			mounts = append(mounts, RootMount{Source: path.Join(m.Source, m.Subpath), Destination: m.Destination, ReadOnly: m.ReadOnly})
+			mounts = append(mounts, RootMount{Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: m.ReadOnly})
 		}
 	}
 	r, err := s.o.Layers.OpenRoot(ctx, *rootfs, mounts)

@@ -139,6 +139,7 @@ type UntarOptions struct {
 // RootMount is a directory seen at a place of a stopped container's root.
 type RootMount struct {
 	Source, Destination string
+	Subpath             string // of Source: no link in it leads out
 	ReadOnly            bool
 }
 

@@ -33,7 +33,7 @@ var keptFiles = [...]struct{ name, target string }{
 }
 
 // specMounts resolves a container's mounts to what the launcher can mount.
-func (s *Service) specMounts(ctx context.Context, rec *Record, p *launchPlan) ([]spec.Mount, error) {
+func (s *Service) specMounts(ctx context.Context, rec *Record) ([]spec.Mount, error) {
 	out := make([]spec.Mount, 0, len(rec.Mounts)+len(keptFiles))
 	for _, m := range rec.Mounts {
 		sm := spec.Mount{
@@ -53,7 +53,7 @@ func (s *Service) specMounts(ctx context.Context, rec *Record, p *launchPlan) ([
 					err = errors.New("a subpath of a volume that is a file system of its own is not supported")
 				}
 			} else if m.Subpath != "" {
-				sm.Source, err = subpath(m, p)
+				sm.Subpath, err = m.Subpath, checkSubpath(m)
 			}
 		case mount.TypeImage:
 			sm, err = s.imageMount(ctx, m)
@@ -83,18 +83,18 @@ func bindSource(m Mount) error {
 	return nil
 }
 
-// subpath opens a place in a volume without leaving the volume, whatever links
-// another container puts there meanwhile; the mount goes by the descriptor.
-func subpath(m Mount, p *launchPlan) (string, error) {
+// checkSubpath tells in docker's words of a place that is not in the volume. It
+// is the launcher who resolves it, once, for the mount: another container may
+// put links there meanwhile.
+func checkSubpath(m Mount) error {
 	f, err := pathrs.OpenInRoot(m.Source, m.Subpath)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) {
-			return "", fmt.Errorf("cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), fs.ErrNotExist)
-		}
-		return "", err
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), fs.ErrNotExist)
 	}
-	p.files = append(p.files, f)
-	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(f.Fd())), nil
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (s *Service) imageMount(ctx context.Context, m Mount) (spec.Mount, error) {

@@ -89,22 +89,19 @@ func (s *Service) launch(ctx context.Context, c *ctr) error {
 
 	// The network and the specification need nothing of each other.
 	type built struct {
-		plan *launchPlan
-		err  error
+		launch *runtime.Launch
+		err    error
 	}
 	ready := make(chan built, 1)
 	go func() {
-		p, err := s.plan(ctx, c, &rec)
-		ready <- built{p, err}
+		l, err := s.plan(ctx, c, &rec)
+		ready <- built{l, err}
 	}()
 	net, netErr := s.network(ctx, c, &rec)
 	if netErr == nil {
 		undo.Push(func() { net.undo(ctx) })
 	}
 	b := <-ready
-	if b.err == nil {
-		defer b.plan.close()
-	}
 	if err := firstError(netErr, b.err); err != nil {
 		return err
 	}
@@ -114,7 +111,7 @@ func (s *Service) launch(ctx context.Context, c *ctr) error {
 		}
 		undo.Push(func() { s.unmountShm(c.id) })
 	}
-	l := b.plan.launch
+	l := b.launch
 	l.NetNS = net.ns
 	if err := s.addFiles(c, &rec, net, l.Spec); err != nil {
 		return err
@@ -189,26 +186,8 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 	notify(waiters, answer)
 }
 
-// launchPlan is what the runtime is asked for, and what to close after.
-type launchPlan struct {
-	launch *runtime.Launch
-	files  []*os.File
-}
-
-func (p *launchPlan) close() {
-	for _, f := range p.files {
-		_ = f.Close()
-	}
-}
-
 // plan works the launch out, but for the network.
-func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (_ *launchPlan, err error) {
-	p := &launchPlan{}
-	defer func() {
-		if err != nil {
-			p.close()
-		}
-	}()
+func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launch, error) {
 	rootfs, err := s.rootfs(ctx, c, rec)
 	if err != nil {
 		return nil, err
@@ -217,7 +196,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (_ *launchPlan,
 	if err != nil {
 		return nil, err
 	}
-	if in.Mounts, err = s.specMounts(ctx, rec, p); err != nil {
+	if in.Mounts, err = s.specMounts(ctx, rec); err != nil {
 		return nil, err
 	}
 	oci, warnings, err := spec.Build(in)
@@ -229,12 +208,11 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (_ *launchPlan,
 	for _, w := range warnings {
 		s.log.WarnContext(ctx, "container specification", "container", c.id, "warning", w)
 	}
-	p.launch = &runtime.Launch{
+	return &runtime.Launch{
 		ID: c.id, Spec: oci, Rootfs: rootfs, IO: rec.runtimeIO(), Log: rec.Log,
 		Init: spec.UseInit(rec.HostConfig, s.o.Spec.Init),
 		User: spec.User(rec.Config, rec.HostConfig),
-	}
-	return p, nil
+	}, nil
 }
 
 // specInput is all of the specification's input but its mounts.

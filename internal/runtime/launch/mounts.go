@@ -25,7 +25,7 @@ func (s *setup) openSources() error {
 		if !o.Bind && m.Type != "bind" {
 			continue
 		}
-		fd, err := mnt.Clone(unix.AT_FDCWD, m.Source, o.Recursive)
+		fd, err := mnt.CloneBelow(m.Source, o.Subpath, o.Recursive)
 		if err != nil {
 			return fmt.Errorf("error mounting %q to rootfs at %q: %w", m.Source, m.Destination, err)
 		}

@@ -169,8 +169,14 @@ func convertMount(m Mount, host HostFacts) (specs.Mount, error) {
 	}
 	out.Options = append(out.Options, string(cmp.Or(m.Propagation, mount.PropagationRPrivate)))
 	out.Options = append(out.Options, m.Options...)
+	if m.Subpath != "" {
+		out.Options = append(out.Options, subpathOption+"="+m.Subpath)
+	}
 	return out, nil
 }
+
+// subpathOption is the launcher's (internal/sys/mnt).
+const subpathOption = "x-skiff.subpath"
 
 // tmpfsOptions puts docker's defaults before the ones asked for, which win:
 // "exec" takes "noexec" away and so on.

@@ -57,6 +57,7 @@ type Mount struct {
 	Destination string
 	Type        string   // "" or "bind": Source is a host path; else a file system's type
 	Source      string   // host path, or the file system's source (device, NFS export)
+	Subpath     string   // of a bind: a place in Source, which no link leads out of
 	Options     []string // of a file system: "size=…", "mode=…", "addr=…"
 
 	ReadOnly               bool // recursively, where the kernel can

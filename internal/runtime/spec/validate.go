@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -74,6 +75,13 @@ func checkConfig(c *container.Config) error {
 	}
 	if len(c.Domainname) > maxHostname {
 		return errs.Newf(errs.Invalid, "domain name %q is too long (maximum %d bytes)", c.Domainname, maxHostname)
+	}
+	// They become lines of /etc/hosts and /etc/hostname.
+	if !oneWord(c.Hostname) {
+		return errs.Newf(errs.Invalid, "invalid hostname: %q", c.Hostname)
+	}
+	if !oneWord(c.Domainname) {
+		return errs.Newf(errs.Invalid, "invalid domain name: %q", c.Domainname)
 	}
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return errs.Newf(errs.Invalid, "the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
@@ -204,7 +212,18 @@ func checkNetwork(h *container.HostConfig) error {
 			return err
 		}
 	}
+	for _, l := range h.Links {
+		if !oneWord(l) {
+			return errs.Newf(errs.Invalid, "bad format for links: %q", l)
+		}
+	}
 	return nil
+}
+
+// oneWord reports whether s can stand in a line of /etc/hosts without making
+// another word, line or comment of it.
+func oneWord(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r == '#' || unicode.IsSpace(r) || unicode.IsControl(r) })
 }
 
 // hostGateway stands for the host's address, which is known only at start.
@@ -212,7 +231,7 @@ const hostGateway = "host-gateway"
 
 func checkExtraHost(s string) error {
 	name, ip, ok := strings.Cut(s, ":")
-	if !ok || name == "" {
+	if !ok || name == "" || !oneWord(name) {
 		return errs.Newf(errs.Invalid, "bad format for add-host: %q", s)
 	}
 	if ip == hostGateway {

@@ -86,6 +86,25 @@ func Clone(dirfd int, path string, recursive bool) (int, error) {
 	return fd, nil
 }
 
+// CloneBelow is Clone of a place in a directory; links in sub lead nowhere out
+// of it, whoever puts them there meanwhile.
+func CloneBelow(dir, sub string, recursive bool) (int, error) {
+	if sub == "" {
+		return Clone(unix.AT_FDCWD, dir, recursive)
+	}
+	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer func() { _ = unix.Close(root) }()
+	at, err := OpenIn(root, sub, unix.O_PATH, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(at) }()
+	return Clone(at, "", recursive)
+}
+
 // Attach puts the unattached mount fd over target.
 func Attach(fd, target int) error {
 	if err := unix.MoveMount(fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {

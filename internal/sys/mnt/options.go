@@ -15,8 +15,9 @@ type Options struct {
 	Propagation      uint64 // MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: not named
 	RecPropagation   bool
 	Bind, Recursive  bool
-	CopyUp           bool  // tmpcopyup: a tmpfs starts with what it covers
-	Data             []Opt // what only the file system understands
+	CopyUp           bool   // tmpcopyup: a tmpfs starts with what it covers
+	Subpath          string // of a bind's source, resolved inside of it
+	Data             []Opt  // what only the file system understands
 }
 
 type flag struct {
@@ -59,6 +60,10 @@ func attrOf(word string) (flag, bool) {
 	return flag{}, false
 }
 
+// SubpathOption names, of a bind, a place in its source. Options that begin
+// with "x-" are for programs, not for the kernel.
+const SubpathOption = "x-skiff.subpath"
+
 // ParseOptions sorts options out; later words outweigh earlier ones.
 func ParseOptions(words []string) Options {
 	var o Options
@@ -76,6 +81,10 @@ func ParseOptions(words []string) Options {
 		case "defaults", "async", "nofail", "":
 		default:
 			k, v, _ := strings.Cut(w, "=")
+			if k == SubpathOption {
+				o.Subpath = v
+				continue
+			}
 			o.Data = append(o.Data, Opt{k, v})
 		}
 	}
