@@ -23,9 +23,13 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) (*apibuild.CachePru
 	if po.Filters, po.KeepDuration, err = cacheFilters(o.Filters, time.Now()); err != nil {
 		return nil, err
 	}
-	gone, err := s.builder.Prune(ctx, po)
-	if err != nil {
-		return nil, err
+	var gone []build.CacheRecord
+	// `system prune` sends its filters here too. No record has a label, so none
+	// matches one asked for.
+	if !o.Filters.Has("label") {
+		if gone, err = s.builder.Prune(ctx, po); err != nil {
+			return nil, err
+		}
 	}
 	rep := &apibuild.CachePruneReport{CachesDeleted: []string{}}
 	for _, r := range gone {
@@ -58,7 +62,7 @@ func (s *Service) DiskUsage(ctx context.Context) ([]*apibuild.CacheRecord, error
 // cacheFilters translates docker's filters to BuildKit's language, where one
 // string with commas means all of its parts. now is what durations count from.
 func cacheFilters(f filter.Set, now time.Time) (out []string, keep time.Duration, err error) {
-	if err := f.Check("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"); err != nil {
+	if err := f.Check("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!"); err != nil {
 		return nil, 0, err
 	}
 	all := ""
