@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -17,8 +18,18 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if readsJSONFilesOnly(r.UserAgent()) && c.HostConfig != nil && c.HostConfig.LogConfig.Type == "local" {
+		hc := *c.HostConfig // what is inspected may be shared
+		hc.LogConfig.Type = "json-file"
+		c.HostConfig = &hc
+	}
 	return ok(w, inspectFor(r.v, *c))
 }
+
+// readsJSONFilesOnly tells of docker-py: its containers.run returns a
+// container's output only if inspect shows one of two drivers, neither of which
+// is the default here. All it does with the name is to ask for the log.
+func readsJSONFilesOnly(agent string) bool { return strings.HasPrefix(agent, "docker-sdk-python/") }
 
 // oldInspect is a container's description before 1.52: parts that hide the
 // ones of the same name have fields that are gone.

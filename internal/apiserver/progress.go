@@ -182,9 +182,9 @@ func (r *reporter) failure(err error) message {
 	case errors.As(err, &coded): // of a build's step: the client exits with it
 		m.Error.Code = coded.ExitCode()
 	}
-	if r.v.before(53) {
-		m.LegacyError = m.Error.Message
-	}
+	// Docker dropped it in 1.53. docker-py talks to the newest version there is
+	// and looks for nothing else.
+	m.LegacyError = m.Error.Message
 	return m
 }
 
