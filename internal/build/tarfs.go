@@ -22,6 +22,7 @@ import (
 	"github.com/tonistiigi/fsutil/types"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/layer"
 )
 
 // TarFS is a build context that came as a tar archive. The archive is never
@@ -45,7 +46,21 @@ type tarNode struct {
 const (
 	maxTarEntries = 4 << 20
 	maxTarName    = 4096
+	maxSparse     = 1 << 30 // of all files with holes together: they cost the archive nothing
 )
+
+// untilDone ends with its context: what is read may be made of very little.
+type untilDone struct {
+	ctx context.Context //nolint:containedctx // for the length of one copy
+	io.Reader
+}
+
+func (r untilDone) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p)
+}
 
 // OpenTar reads an archive (plain, gzip, bzip2 or zstd) to its end. Contents
 // are spooled to a file under tmp, which Close gives back.
@@ -79,7 +94,7 @@ func OpenTar(ctx context.Context, r io.Reader, tmp string) (_ *TarFS, err error)
 func (t *TarFS) Close() error { return t.data.Close() }
 
 func (t *TarFS) read(ctx context.Context, tr *tar.Reader, w io.Writer) error {
-	var offset int64
+	var offset, holes int64
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -98,11 +113,17 @@ func (t *TarFS) read(ctx context.Context, tr *tar.Reader, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if node == nil || h.Typeflag != tar.TypeReg {
+		if node == nil || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse {
 			continue
 		}
+		if layer.IsSparse(h) {
+			if h.Size > maxSparse-holes {
+				return errs.Newf(errs.Invalid, "the build context has sparse files of more than %d bytes: %s", maxSparse, h.Name)
+			}
+			holes += h.Size
+		}
 		node.offset = offset
-		size, err := io.Copy(w, tr)
+		size, err := io.Copy(w, untilDone{ctx, tr})
 		if err != nil {
 			return errs.Newf(errs.Invalid, "read the build context: %s: %w", h.Name, err)
 		}
@@ -120,7 +141,7 @@ func (t *TarFS) add(h *tar.Header) (*tarNode, error) {
 	st := &types.Stat{Path: name, Mode: uint32(h.FileInfo().Mode()), ModTime: h.ModTime.UnixNano()}
 	st.Xattrs = xattrs(h)
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeFifo:
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeFifo:
 	case tar.TypeDir:
 		if name == "" {
 			return nil, nil

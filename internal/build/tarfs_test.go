@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/layer/layertest"
 )
 
 func pack(t testing.TB, hs ...tar.Header) []byte {
@@ -173,6 +174,31 @@ func TestTarFSWalk(t *testing.T) {
 	}
 	if _, err := fs.Open("a/4"); !errors.Is(err, gofs.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A few bytes that claim a lot do not fill the disk, nor the time of a client
+// that has gone.
+func TestTarFSSparse(t *testing.T) {
+	if _, err := OpenTar(t.Context(), bytes.NewReader(layertest.Sparse("big", 4<<30)), t.TempDir()); !errs.Is(err, errs.Invalid) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := OpenTar(ctx, bytes.NewReader(layertest.Sparse("big", 1<<30)), t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	fs, err := OpenTar(t.Context(), bytes.NewReader(layertest.Sparse("small", 1<<20)), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = fs.Close() }()
+	f, err := fs.Open("small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, f); n != 1<<20 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 

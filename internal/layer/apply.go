@@ -363,7 +363,7 @@ func (a *applier) file(hdr *tar.Header, base string, r io.Reader) error {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), base)
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, a.buf)
+	n, err := fill(a.ctx, f, hdr, r, a.buf)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -203,7 +203,7 @@ func (u *untar) file(hdr *tar.Header, base string, in io.Reader) error {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), base)
-	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{in}, u.buf)
+	_, err = fill(u.ctx, f, hdr, in, u.buf)
 	if err == nil {
 		err = setAttributes(fd, hdr)
 	}

@@ -90,7 +90,10 @@ func (l *loader) read(r io.Reader) error {
 			l.links[name] = strings.TrimPrefix(path.Clean("/"+path.Join(path.Dir(name), h.Linkname)), "/")
 		case tar.TypeLink:
 			l.links[name] = strings.TrimPrefix(path.Clean("/"+h.Linkname), "/")
-		case tar.TypeReg:
+		case tar.TypeReg, tar.TypeGNUSparse:
+			if layer.IsSparse(h) { // nobody writes these, and a few bytes claim any size
+				return errs.Newf(errs.Invalid, "load: %s is a sparse file", name)
+			}
 			if err := l.entry(name, h.Size, tr); err != nil {
 				return err
 			}
