@@ -141,6 +141,12 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 		})
 		defer stop()
 	}
+	condition := container.WaitConditionNextExit
+	if t.autoRemove {
+		condition = container.WaitConditionRemoved
+	}
+	waiting := make(chan (<-chan exitStatus), 1)
+	go func() { waiting <- waitStatus(ctx, cl, id, condition) }() // while it is attached
 	conn, err := cl.ContainerAttach(ctx, id, moby.ContainerAttachOptions{
 		Stream: true, Stdin: t.stdin, Stdout: t.stdout, Stderr: t.stderr, DetachKeys: keys,
 	})
@@ -148,11 +154,7 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 		return err
 	}
 	defer conn.Close()
-	condition := container.WaitConditionNextExit
-	if t.autoRemove {
-		condition = container.WaitConditionRemoved
-	}
-	status := waitStatus(ctx, cl, id, condition)
+	status := <-waiting
 	moved := make(chan error, 1)
 	session := a.session(t, keys, &conn.HijackedResponse)
 	go func() { moved <- session.Run(ctx) }()

@@ -38,9 +38,6 @@ type record struct {
 
 func (r *record) time() time.Time { return time.Unix(0, r.at) }
 
-// castagnoli is the polynomial that processors compute.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func putHeader(h []byte, stream byte, cont bool, at int64, payload []byte) {
 	binary.LittleEndian.PutUint32(h, uint32(len(payload))) //nolint:gosec // ≤ maxPayload
 	h[4], h[5] = stream, frameMagic
@@ -52,6 +49,9 @@ func putHeader(h []byte, stream byte, cont bool, at int64, payload []byte) {
 }
 
 func frameSum(h, payload []byte) uint16 {
+	// The polynomial that processors compute. The package makes its table once, and
+	// here rather than for every process that links this.
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	c := crc32.Update(0, castagnoli, h[:6])
 	c = crc32.Update(c, castagnoli, h[8:frameHeader])
 	c = crc32.Update(c, castagnoli, payload)

@@ -51,9 +51,10 @@ type kind struct {
 	make  func() (*prepared, error)
 }
 
-// refillDelay lets the start that took something finish first: the kernel makes
-// one interface at a time.
-const refillDelay = 5 * time.Millisecond
+// refillDelay lets the start that took something finish first, and a command
+// that ends at once: the kernel makes one interface at a time, and processors
+// may be few. Starts that find nothing prepared make what they need themselves.
+const refillDelay = 25 * time.Millisecond
 
 func (m *Manager) newAhead(n int) *ahead {
 	fewer := max(1, n-1)

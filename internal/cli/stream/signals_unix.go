@@ -28,6 +28,10 @@ func forwardName(s os.Signal) string {
 	return strconv.Itoa(int(n))
 }
 
+func usualSignals() []os.Signal {
+	return []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+}
+
 func endSignals() []os.Signal { return []os.Signal{unix.SIGTERM, unix.SIGHUP} }
 
 // sizeChanges reports changes of the window's size.

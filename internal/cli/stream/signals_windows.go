@@ -16,6 +16,8 @@ func forwardName(s os.Signal) string {
 	return ""
 }
 
+func usualSignals() []os.Signal { return []os.Signal{os.Interrupt, syscall.SIGTERM} }
+
 func endSignals() []os.Signal { return []os.Signal{os.Interrupt} }
 
 // sizeChanges ticks: Windows has no signal for it.

@@ -6,14 +6,17 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 )
 
 const (
 	poolPrefix = ".ready-"
-	upperName  = "upper"
-	workName   = "work"
+	// A container that ends at once is over before its layer is replaced.
+	poolDelay = 25 * time.Millisecond
+	upperName = "upper"
+	workName  = "work"
 )
 
 // pool keeps writable layers prepared: on a disk file system making a directory
@@ -27,11 +30,12 @@ type pool struct {
 	ready   []string
 	filling bool
 	closed  bool
+	quit    chan struct{} // closed when closed is set
 	wg      sync.WaitGroup
 }
 
 func newPool(root string, size int, log *slog.Logger) *pool {
-	return &pool{root: root, size: max(size, 0), log: log}
+	return &pool{root: root, size: max(size, 0), log: log, quit: make(chan struct{})}
 }
 
 // adopt takes over what an earlier daemon prepared.
@@ -79,7 +83,13 @@ func (p *pool) refill() {
 		return
 	}
 	p.filling = true
-	p.wg.Go(p.fill)
+	p.wg.Go(func() {
+		select {
+		case <-p.quit:
+		case <-time.After(poolDelay):
+		}
+		p.fill()
+	})
 }
 
 func (p *pool) fill() {
@@ -107,7 +117,10 @@ func (p *pool) fill() {
 
 func (p *pool) close() {
 	p.mu.Lock()
-	p.closed = true
+	if !p.closed {
+		p.closed = true
+		close(p.quit)
+	}
 	p.mu.Unlock()
 	p.wg.Wait()
 }

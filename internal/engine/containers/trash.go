@@ -13,7 +13,11 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 )
 
-const trashName = ".trash"
+const (
+	trashName = ".trash"
+	// Who waits for a container's end is told and gone before this is over.
+	trashDelay = 25 * time.Millisecond
+)
 
 // trash removes directory trees in the background: throwing one away is a
 // rename. What a killed daemon left in it is emptied by the next.
@@ -25,10 +29,13 @@ type trash struct {
 	running bool       // a goroutine is emptying
 	again   bool       // more came while it did
 	closed  bool
+	quit    chan struct{} // closed when closed is set
 	wg      sync.WaitGroup
 }
 
-func newTrash(dir string, log *slog.Logger) *trash { return &trash{dir: dir, log: log} }
+func newTrash(dir string, log *slog.Logger) *trash {
+	return &trash{dir: dir, log: log, quit: make(chan struct{})}
+}
 
 // throw makes a tree vanish from its place; none is no error.
 func (t *trash) throw(path string) error {
@@ -66,6 +73,11 @@ func (t *trash) empty() {
 
 func (t *trash) work() {
 	for {
+		select {
+		case <-t.quit:
+			return
+		case <-time.After(trashDelay):
+		}
 		entries, err := os.ReadDir(t.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.log.Warn("cannot empty the trash", "dir", t.dir, "err", err)
@@ -94,7 +106,10 @@ func (t *trash) work() {
 
 func (t *trash) close() {
 	t.mu.Lock()
-	t.closed = true
+	if !t.closed {
+		t.closed = true
+		close(t.quit)
+	}
 	t.mu.Unlock()
 	t.wg.Wait()
 }

@@ -148,7 +148,7 @@ func (s *setup) terminal() error {
 			return fmt.Errorf("mount /dev/console: %w", err)
 		}
 	}
-	msg, err := encode(answer{Console: true})
+	msg, err := encode(&answer{Console: true})
 	if err != nil {
 		return err
 	}

@@ -239,7 +239,7 @@ func (s *setup) execute() error {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close descriptors: %w", err)
 	}
-	msg, err := encode(answer{Ready: true})
+	msg, err := encode(&answer{Ready: true})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func Main() {
 	if errors.As(err, &se) {
 		a.Code, a.Invalid = se.Code, se.Invalid
 	}
-	if msg, eerr := encode(a); eerr == nil {
+	if msg, eerr := encode(&a); eerr == nil {
 		_, _ = rawFD(fdControl).Write(msg)
 	}
 	os.Exit(1)

@@ -17,9 +17,6 @@
 package launch
 
 import (
-	"encoding/binary"
-	"encoding/json"
-	"fmt"
 	"io"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -44,66 +41,64 @@ const (
 
 // A request tells the child what to become.
 type request struct {
-	ID      string           `json:"id"`
-	Exec    bool             `json:"exec,omitempty"` // join a container, make none
-	Spec    *world           `json:"spec,omitempty"`
-	Process *command         `json:"process"`
-	Rootfs  *runtime.Rootfs  `json:"rootfs,omitempty"`
-	User    *runtime.User    `json:"user,omitempty"`
-	Seccomp *seccomp.Program `json:"seccomp,omitempty"`
-	TTY     bool             `json:"tty,omitempty"`
-	Console [2]uint          `json:"console,omitempty"`
-	Init    bool             `json:"init,omitempty"`
-	NetNS   bool             `json:"netns,omitempty"` // it has a network namespace that was passed along
-	OwnIO   bool             `json:"ownIO,omitempty"` // the streams are the shim's: give them to the user
+	ID      string
+	Exec    bool // join a container, make none
+	Spec    *world
+	Process *command
+	Rootfs  *runtime.Rootfs
+	User    *runtime.User
+	Seccomp *seccomp.Program
+	TTY     bool
+	Console [2]uint
+	Init    bool
+	NetNS   bool // it has a network namespace that was passed along
+	OwnIO   bool // the streams are the shim's: give them to the user
 
-	MountPoint string         `json:"mountPoint,omitempty"` // where the root is attached before it becomes "/"
-	Cgroups    []cgroup.Mount `json:"cgroups,omitempty"`
-	CgroupPath string         `json:"cgroupPath,omitempty"`
-	PIDsFile   string         `json:"pidsFile,omitempty"` // limit of processes: set at the very end,
-	PIDsMax    string         `json:"pidsMax,omitempty"`  // since the launcher's threads count too
+	MountPoint string // where the root is attached before it becomes "/"
+	Cgroups    []cgroup.Mount
+	CgroupPath string
+	PIDsFile   string // limit of processes: set at the very end,
+	PIDsMax    string // since the launcher's threads count too
 }
 
-// The types below hold what the child needs of a specification, and no more: a
-// fresh process pays some microseconds for every type that encoding/json meets,
-// and the whole of specs.Spec costs it almost a millisecond.
+// The types below hold what the child needs of a specification, and no more.
 
 type world struct {
-	Root       specs.Root `json:"root"`
-	Hostname   string     `json:"hostname,omitempty"`
-	Domainname string     `json:"domainname,omitempty"`
-	Mounts     []mount    `json:"mounts,omitempty"`
-	Linux      kernel     `json:"linux"`
+	Root       specs.Root
+	Hostname   string
+	Domainname string
+	Mounts     []mount
+	Linux      kernel
 }
 
 type mount struct {
-	Destination string   `json:"d"`
-	Type        string   `json:"t,omitempty"`
-	Source      string   `json:"s,omitempty"`
-	Options     []string `json:"o,omitempty"`
+	Destination string
+	Type        string
+	Source      string
+	Options     []string
 }
 
 type kernel struct {
-	Sysctl            map[string]string      `json:"sysctl,omitempty"`
-	Namespaces        []specs.LinuxNamespace `json:"namespaces,omitempty"`
-	Devices           []specs.LinuxDevice    `json:"devices,omitempty"`
-	RootfsPropagation string                 `json:"propagation,omitempty"`
-	MaskedPaths       []string               `json:"masked,omitempty"`
-	ReadonlyPaths     []string               `json:"readonly,omitempty"`
+	Sysctl            map[string]string
+	Namespaces        []specs.LinuxNamespace
+	Devices           []specs.LinuxDevice
+	RootfsPropagation string
+	MaskedPaths       []string
+	ReadonlyPaths     []string
 }
 
 type command struct {
-	ConsoleSize     *specs.Box               `json:"console,omitempty"`
-	User            specs.User               `json:"user"`
-	Args            []string                 `json:"args"`
-	Env             []string                 `json:"env,omitempty"`
-	Cwd             string                   `json:"cwd,omitempty"`
-	Capabilities    *specs.LinuxCapabilities `json:"caps,omitempty"`
-	Rlimits         []specs.POSIXRlimit      `json:"rlimits,omitempty"`
-	NoNewPrivileges bool                     `json:"nnp,omitempty"`
-	ApparmorProfile string                   `json:"apparmor,omitempty"`
-	OOMScoreAdj     *int                     `json:"oom,omitempty"`
-	IOPriority      *specs.LinuxIOPriority   `json:"ionice,omitempty"`
+	ConsoleSize     *specs.Box
+	User            specs.User
+	Args            []string
+	Env             []string
+	Cwd             string
+	Capabilities    *specs.LinuxCapabilities
+	Rlimits         []specs.POSIXRlimit
+	NoNewPrivileges bool
+	ApparmorProfile string
+	OOMScoreAdj     *int
+	IOPriority      *specs.LinuxIOPriority
 }
 
 func worldOf(s *specs.Spec) *world {
@@ -133,42 +128,11 @@ func commandOf(p *specs.Process) *command {
 // An answer comes from the child: the terminal (with a descriptor), that it is
 // about to execute the command, or why it failed.
 type answer struct {
-	Console bool   `json:"console,omitempty"`
-	Ready   bool   `json:"ready,omitempty"`
-	Code    int    `json:"code,omitempty"`
-	Text    string `json:"text,omitempty"`
-	Invalid bool   `json:"invalid,omitempty"`
-}
-
-const maxMessage = 16 << 20
-
-// Both ends write whole messages to a stream socket: 4 bytes of length, JSON.
-
-func encode(v any) ([]byte, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > maxMessage {
-		return nil, fmt.Errorf("message of %d bytes is too long", len(body))
-	}
-	return append(binary.LittleEndian.AppendUint32(make([]byte, 0, len(body)+4), uint32(len(body))), body...), nil
-}
-
-func decode(r io.Reader, v any) error {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return err
-	}
-	n := binary.LittleEndian.Uint32(head[:])
-	if n > maxMessage {
-		return fmt.Errorf("message of %d bytes is too long", n)
-	}
-	body := make([]byte, n)
-	if _, err := io.ReadFull(r, body); err != nil {
-		return err
-	}
-	return json.Unmarshal(body, v)
+	Console bool
+	Ready   bool
+	Code    int
+	Text    string
+	Invalid bool
 }
 
 // rawFD reads and writes a descriptor without the runtime's poller.

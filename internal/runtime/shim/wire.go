@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -24,9 +25,10 @@ import (
 // stream, events into a sequence of exits. Closing it gives up.
 
 const (
-	maxMessage = 16 << 20
-	maxFDs     = 8
-	version    = 1
+	maxMessage   = 16 << 20
+	usualMessage = 64 << 10
+	maxFDs       = 8
+	version      = 1
 )
 
 type request struct {
@@ -123,15 +125,14 @@ func readMessage(r io.Reader, v any) error {
 	if size > maxMessage {
 		return fmt.Errorf("message of %d bytes is too long", size)
 	}
-	// The buffer grows with what really comes.
-	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
-	if err != nil {
+	// Beyond what messages usually are, the buffer grows with what really comes.
+	body := bytes.NewBuffer(make([]byte, 0, min(size, usualMessage)+bytes.MinRead))
+	if n, err := body.ReadFrom(io.LimitReader(r, int64(size))); err != nil {
 		return err
-	}
-	if len(body) < int(size) {
+	} else if n < int64(size) {
 		return io.ErrUnexpectedEOF
 	}
-	return json.Unmarshal(body, v)
+	return json.Unmarshal(body.Bytes(), v)
 }
 
 // rightsReader reads a socket and keeps the descriptors that come along.

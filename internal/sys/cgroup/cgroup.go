@@ -318,21 +318,23 @@ func read(dir, file string) (string, error) {
 }
 
 // write writes in one system call: control files act on each.
-func write(dir, file, value string) error {
+func write(dir, file string, values ...string) error {
 	name := dir + "/" + file
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer func() { _ = unix.Close(fd) }()
-	for {
-		_, err = unix.Write(fd, []byte(value))
-		if !errors.Is(err, unix.EINTR) {
-			break
+	for _, value := range values {
+		for {
+			_, err = unix.Write(fd, []byte(value))
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
 		}
-	}
-	if err != nil {
-		return &os.PathError{Op: "write " + strconv.Quote(value) + " to", Path: name, Err: err}
+		if err != nil {
+			return &os.PathError{Op: "write " + strconv.Quote(value) + " to", Path: name, Err: err}
+		}
 	}
 	return nil
 }

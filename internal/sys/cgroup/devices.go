@@ -64,10 +64,16 @@ func (w *writer) devicesV1(rules []specs.LinuxDeviceCgroup) {
 		}
 		return strconv.FormatInt(*n, 10)
 	}
+	// Rules of one sort that follow each other go to their file in one go.
+	file, batch := "", []string(nil)
 	for _, r := range WithDefaultDevices(rules) {
-		file := "devices.deny"
+		to := "devices.deny"
 		if r.Allow {
-			file = "devices.allow"
+			to = "devices.allow"
+		}
+		if to != file {
+			w.set("devices", file, batch...)
+			file, batch = to, nil
 		}
 		kind, access := r.Type, r.Access
 		if access == "" {
@@ -78,11 +84,12 @@ func (w *writer) devicesV1(rules []specs.LinuxDeviceCgroup) {
 			kind = "a"
 		case kind == "" || kind == "a":
 			// One rule for both kinds exists only for everything.
-			w.set("devices", file, "b "+num(r.Major)+":"+num(r.Minor)+" "+access)
+			batch = append(batch, "b "+num(r.Major)+":"+num(r.Minor)+" "+access)
 			kind = "c"
 		}
-		w.set("devices", file, kind+" "+num(r.Major)+":"+num(r.Minor)+" "+access)
+		batch = append(batch, kind+" "+num(r.Major)+":"+num(r.Minor)+" "+access)
 	}
+	w.set("devices", file, batch...)
 }
 
 // Instructions of the device program: 64-bit eBPF, as few forms as it takes.

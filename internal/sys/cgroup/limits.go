@@ -66,16 +66,16 @@ type writer struct {
 	err error
 }
 
-func (w *writer) set(controller, file, value string) {
-	if w.err != nil {
+func (w *writer) set(controller, file string, values ...string) {
+	if w.err != nil || len(values) == 0 {
 		return
 	}
 	dir := w.g.dir(controller)
 	if dir == "" {
-		w.err = fmt.Errorf("controller %s is not mounted, for %s=%s", controller, file, value)
+		w.err = fmt.Errorf("controller %s is not mounted, for %s=%s", controller, file, values[0])
 		return
 	}
-	w.err = write(dir, file, value)
+	w.err = write(dir, file, values...)
 }
 
 func (w *writer) int(controller, file string, v *int64) {
