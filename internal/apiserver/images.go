@@ -105,7 +105,13 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return ok(w, imageFor(r.v, *m))
+	v := r.v
+	if strings.HasPrefix(r.UserAgent(), "docker-compose/1.") && !v.before(45) {
+		// Compose 1 talks to the newest version there is, and ends with a traceback
+		// when it recreates a container without ContainerConfig.
+		v = apiVersion{1, 44}
+	}
+	return ok(w, imageFor(v, *m))
 }
 
 // oldImage is an image's description before 1.52, when nothing was left out.
@@ -138,6 +144,9 @@ func imageFor(v apiVersion, m image.InspectResponse) any {
 	old.Config = oldImageConfig(v, m.Config)
 	if v.before(45) {
 		old.Container, old.ContainerConfig = new(string), &oldConfig{}
+		if m.Config != nil { // from which an image got it, once
+			old.ContainerConfig.Volumes = m.Config.Volumes
+		}
 	}
 	if v.before(44) {
 		old.VirtualSize = m.Size
