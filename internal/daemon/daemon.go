@@ -63,6 +63,9 @@ func run(ctx context.Context, c *Config, log *slog.Logger) error {
 	if err := os.MkdirAll(c.DataRoot, 0o710); err != nil {
 		return err
 	}
+	if err := ownTmp(c.DataRoot); err != nil {
+		return err
+	}
 
 	d := &daemon{c: c, log: log, rooms: &rooms}
 	backends, err := d.build(ctx)
