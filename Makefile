@@ -2,10 +2,11 @@
 GO        ?= go
 VERSION   ?= $(shell cat VERSION)
 COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+BUILT     ?= $(shell git log -1 --format=%cI 2>/dev/null)
 PKG       := github.com/skiff-containers/skiff/internal/kit/version
 # What the builder tells clients of itself: the linked module's version.
 BUILDKIT  := $(shell $(GO) list -m -f '{{.Version}}' github.com/moby/buildkit 2>/dev/null)
-LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT) \
+LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT) -X $(PKG).Built=$(BUILT) \
              -X github.com/moby/buildkit/version.Version=$(BUILDKIT)
 # One set of flags for building and testing: the cache is filled once.
 export CGO_ENABLED := 0

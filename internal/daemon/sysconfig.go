@@ -17,7 +17,7 @@ import (
 func (d *daemon) systemConfig(id string) system.Config {
 	c := d.c
 	conf := system.Config{
-		ID: id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, Debug: c.Debug, Labels: c.Labels,
+		ID: id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, BuildTime: version.Built, Debug: c.Debug, Labels: c.Labels,
 		Driver:        "overlay2",
 		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
 		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
