@@ -147,6 +147,8 @@ func TestRootStatAndTar(t *testing.T) {
 		"/etc/.":    {"./", "./passwd", "./old", "./deep/", "./deep/x"},
 		"/bin/tool": {"tool"},
 		"/abs":      {"abs"},
+		"/": {"/", "/etc/", "/etc/passwd", "/etc/old", "/etc/deep/", "/etc/deep/x", "/data/", "/usr/", "/usr/bin/",
+			"/usr/bin/tool", "/usr/bin/tool2", "/tmp/", "/bin", "/abs", "/up"},
 	} {
 		var b bytes.Buffer
 		must(t, root.Tar(ctx, p, &b))
@@ -455,4 +457,17 @@ func FuzzUntar(f *testing.F) {
 			t.Error("the host's file changed")
 		}
 	})
+}
+
+func TestAfterVolatile(t *testing.T) {
+	r := newRootfs(t)
+	at := filepath.Join(r.dir, "merged")
+	must(t, os.Mkdir(at, 0o755))
+	o := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,volatile", strings.Join(r.Lower, ":"), r.Upper, r.Work)
+	must(t, unix.Mount("overlay", at, "overlay", 0, o))
+	must(t, os.WriteFile(filepath.Join(at, "new"), []byte("new"), 0o644))
+	must(t, unix.Unmount(at, 0))
+	if st, err := r.open(t).Stat(ctx, "/new"); err != nil || st.Size != 3 {
+		t.Errorf("%+v, %v", st, err)
+	}
 }
