@@ -69,6 +69,14 @@ func (e *engine) start() error {
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err
 	}
+	// As /run is: neither engine keeps there what must survive a reboot.
+	run := filepath.Join(e.dir, "run")
+	if err := os.MkdirAll(run, 0o700); err != nil {
+		return err
+	}
+	if err := syscall.Mount("tmpfs", run, "tmpfs", 0, "mode=711"); err != nil {
+		return fmt.Errorf("mount %s: %w", run, err)
+	}
 	path := os.Getenv("PATH")
 	if e.name == "docker" {
 		conf := `{}`
@@ -215,7 +223,7 @@ func (e *engine) stop() {
 	}
 	time.Sleep(200 * time.Millisecond)
 	removeCgroups("skiff-bench-" + strconv.Itoa(os.Getpid()) + "-" + e.name)
-	for _, m := range mountsBelow(e.dir) {
+	for _, m := range mountsBelow(e.dir) { // the deepest first
 		_ = syscall.Unmount(m, syscall.MNT_DETACH)
 	}
 }

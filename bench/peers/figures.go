@@ -105,9 +105,12 @@ func pick(e *engine, proportional bool) (float64, error) {
 	return rss, err
 }
 
+// settleTime is how long an engine that has nothing to do is given to come to rest.
+const settleTime = 12 * time.Second
+
 func idle(proportional bool) func(*engine) (float64, error) {
 	return func(e *engine) (float64, error) {
-		time.Sleep(time.Second)
+		time.Sleep(settleTime)
 		return pick(e, proportional)
 	}
 }

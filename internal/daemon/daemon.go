@@ -90,6 +90,7 @@ func (d *daemon) serve(ctx context.Context, srv *apiserver.Server, ls []net.List
 		d.log.InfoContext(ctx, "the registry serves", "address", d.registry.Addr(), "tls", d.registry.TLS())
 		g.Go(func() error { return d.registry.Serve(gctx) })
 	}
+	g.Go(func() error { trim(gctx, d.log); return nil })
 	g.Go(func() error {
 		<-gctx.Done()
 		d.log.Info("skiffd stops; containers go on") //nolint:sloglint // the context has ended
