@@ -252,3 +252,21 @@ func TestProgressForms(t *testing.T) {
 		t.Errorf("load: %s", got.body)
 	}
 }
+
+// TestAgents: clients that talk to the newest version and miss what it dropped.
+func TestAgents(t *testing.T) {
+	s := New(Options{Backends: newFake().backends()})
+	for _, tc := range []struct{ agent, path, field, want string }{
+		{"docker-compose/1.29.2 docker-py/5.0.3", "/images/a/json", "ContainerConfig/Image", `""`},
+		{"Docker-Client/28.2.2", "/images/a/json", "ContainerConfig", "-"},
+	} {
+		if got := dig(call(t, s, "GET", tc.path, "", "User-Agent", tc.agent).json, tc.field); got != tc.want {
+			t.Errorf("%s: %s of %s is %s, want %s", tc.agent, tc.field, tc.path, got, tc.want)
+		}
+	}
+	for agent, want := range map[string]bool{"Docker-Client/28.2.2 (linux)": false, "skiff/1.0": false, "docker-sdk-python/7.1.0": true, "": true} {
+		if framesAreLines(agent) != want {
+			t.Errorf("%q: frames are lines: %t", agent, !want)
+		}
+	}
+}

@@ -193,8 +193,8 @@ func (f fakeContainers) Create(_ context.Context, o containers.CreateOptions) (c
 			return container.CreateResponse{}, errs.Newf(errs.Conflict, "Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+o.Name, c.id)
 		}
 	}
-	if o.Request.HostConfig.LogConfig.Type == "" { // docker-py reads the logs of no other
-		o.Request.HostConfig.LogConfig.Type = "json-file"
+	if o.Request.HostConfig.LogConfig.Type == "" {
+		o.Request.HostConfig.LogConfig.Type = "local"
 	}
 	c := &fakeContainer{id: ids.New(), name: o.Name, opts: o, state: container.StateCreated,
 		exited: make(chan struct{}), next: make(chan struct{}), removed: make(chan struct{}), kill: make(chan struct{})}
