@@ -155,11 +155,18 @@ func (s *setup) openProc() (err error) {
 // joined by the thread that cloned this child.
 func (s *setup) join() (err error) {
 	unix.CloseOnExec(fdJoin)
+	unix.CloseOnExec(fdRoot)
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	if err := unix.Setns(fdJoin, unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("join mount namespace: %w", err)
+	}
+	if err := unix.Fchdir(fdRoot); err != nil {
+		return fmt.Errorf("enter root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("change root: %w", err)
 	}
 	if s.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open root: %w", err)

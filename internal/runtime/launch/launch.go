@@ -37,6 +37,7 @@ const (
 const (
 	fdControl = 3
 	fdJoin    = 4 // pidfd of the container's first process, for an exec
+	fdRoot    = 5 // that process's root
 )
 
 // A request tells the child what to become.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	goruntime "runtime"
+	"strconv"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -64,11 +65,12 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 			_ = unix.Close(j.fd)
 		}
 	}()
-	return h.spawn(req, g, join, flags, streams, -1)
+	return h.spawn(req, g, join, flags, streams, nil)
 }
 
-// Exec clones one more process into the container whose first process pidfd is.
-func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pidfd int) (*Child, error) {
+// Exec clones one more process into the container whose first process pid is;
+// pidfd refers to it.
+func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pid, pidfd int) (*Child, error) {
 	if err := checkProcess(e.Process); err != nil {
 		return nil, err
 	}
@@ -77,7 +79,17 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 		TTY: e.IO.TTY, Console: e.IO.Console, OwnIO: !e.IO.Passed,
 	}
 	join := []joined{{pidfd, unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP}}
-	return h.spawn(req, g, join, 0, streams, pidfd)
+	// To join a mount namespace leads to the root of the namespace, which is not
+	// the container's where the shim itself runs in a chroot.
+	root, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	defer func() { _ = unix.Close(root) }()
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil { // the pid was still its
+		return nil, fmt.Errorf("look for the container's process: %w", err)
+	}
+	return h.spawn(req, g, join, 0, streams, []int{pidfd, root})
 }
 
 // check refuses what this launcher does not do, rather than leave it out.
@@ -179,7 +191,7 @@ func namespaces(list []specs.LinuxNamespace, net *os.File) (join []joined, flags
 // spawn clones the child from a thread of its own. That thread joins
 // namespaces and control groups, which its child inherits; it can never run
 // anything else afterwards and ends with its goroutine.
-func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr, streams Streams, pidfd int) (*Child, error) {
+func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr, streams Streams, more []int) (*Child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -209,8 +221,8 @@ func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr
 		attr.Files = append(attr.Files, f.Fd())
 	}
 	attr.Files = append(attr.Files, uintptr(pair[1]))
-	if pidfd >= 0 {
-		attr.Files = append(attr.Files, uintptr(pidfd))
+	for _, fd := range more {
+		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	if h.Cgroups.Unified() {
 		dir, err := g.FD()

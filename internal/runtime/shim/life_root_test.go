@@ -294,7 +294,7 @@ func TestPassedStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := runtimetest.Launch(t, lower, "passed", "sh", "-c", "echo out; echo err >&2; readlink /proc/self/fd/0")
+	l := runtimetest.Launch(t, lower, "passed", "sh", "-c", "echo out; echo err >&2; stat -L -c %t:%T /proc/self/fd/0")
 	l.IO.Passed, l.Stdio, l.Log = true, [3]*os.File{nil, w, w}, runtime.Log{}
 	exits, err := c.Events(ctx)
 	if err != nil {
@@ -304,7 +304,7 @@ func TestPassedStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = w.Close()
-	if out, err := io.ReadAll(r); err != nil || string(out) != "out\nerr\n/dev/null\n" {
+	if out, err := io.ReadAll(r); err != nil || string(out) != "out\nerr\n1:3\n" {
 		t.Errorf("printed %q, %v", out, err)
 	}
 	<-exits

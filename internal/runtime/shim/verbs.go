@@ -49,7 +49,7 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		} else if frozen {
 			return nil, errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", c.id)
 		}
-		return s.host.Exec(e, prog, c.group, streams, main)
+		return s.host.Exec(e, prog, c.group, streams, c.main.rec.PID, main)
 	})
 	if err != nil {
 		s.forgetExec(c, p)
