@@ -93,6 +93,36 @@ CMD ["echo $GREETING; cat made; id -u; cat list"]
 			}
 		}
 	})
+	t.Run("commands that cannot start", func(t *testing.T) {
+		for cmd, code := range map[string]int{`["/nope"]`: 127, `["/etc/passwd"]`: 126, `["/bin"]`: 126} {
+			r := d.Try("FROM busybox\nRUN "+cmd+"\n", "docker", "build", "-")
+			if r.Code != code || !strings.Contains(r.Stderr, fmt.Sprintf("returned a non-zero code: %d", code)) {
+				t.Errorf("%s: %d %s", cmd, r.Code, r.Stderr)
+			}
+		}
+	})
+	t.Run("a Dockerfile from outside the context", func(t *testing.T) {
+		const file = "FROM busybox\nCOPY . /c\n"
+		dir := buildContext(t, d, map[string]string{"keep": "x", "junk": "y"})
+		out := filepath.Join(buildContext(t, d, map[string]string{"Df": file}), "Df")
+		for _, cli := range []string{"docker", "skiff"} {
+			for _, ignore := range []string{"", "junk\n"} {
+				wantFiles := "junk keep"
+				if ignore != "" { // changed on the way, and therefore there, as with docker
+					wantFiles = ".dockerignore keep"
+					if err := os.WriteFile(filepath.Join(dir, ".dockerignore"), []byte(ignore), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, img := range []string{d.Run(cli, "build", "-q", "-f", out, dir), d.RunIn(file, cli, "build", "-q", "-f", "-", dir)} {
+					want(t, cli+ignore, strings.Join(strings.Fields(d.Run("docker", "run", "--rm", img, "ls", "-A", "/c")), " "), wantFiles)
+				}
+			}
+			if err := os.Remove(filepath.Join(dir, ".dockerignore")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Run("no network", func(t *testing.T) {
 		dir := buildContext(t, d, map[string]string{"Dockerfile": "FROM busybox\nRUN ip -o link | grep -c eth0 > /n || true\n"})
 		img := d.Run("docker", "build", "-q", "--network", "none", dir)

@@ -340,6 +340,15 @@ func (d *Daemon) stopShim() {
 	}
 }
 
+// KillShim ends the shim as a crash would; containers live on, and the daemon
+// starts another.
+func (d *Daemon) KillShim() {
+	d.t.Helper()
+	for _, pid := range pidsMentioning(filepath.Join(d.ExecRoot, "shim")) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // pidsMentioning lists the live processes, but the test's own, with s on their
 // command line.
 func pidsMentioning(s string) []int {

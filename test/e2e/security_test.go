@@ -1,0 +1,185 @@
+//go:build root
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/layer/layertest"
+)
+
+// The rules that these attacks try are listed in docs/security.md.
+
+// A container that may write to a volume swaps the place that another one
+// mounts of it (or that docker cp goes through) for a link to the host.
+func TestVolumeSubpathStaysInside(t *testing.T) {
+	d := daemon(t)
+	secret := filepath.Join(d.Dir, "secret")
+	if err := os.MkdirAll(secret, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(secret, "f"), []byte("the host's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.Run("docker", "volume", "create", "vol")
+	d.Run("docker", "run", "--rm", "-v", "vol:/v", "busybox", "sh", "-c", "mkdir /v/ok; echo mine > /v/ok/f; ln -s ok /v/link; ln -s "+secret+" /v/out")
+	sub := func(p string) string { return "type=volume,src=vol,dst=/m,volume-subpath=" + p }
+	want(t, "subpath", d.Run("docker", "run", "--rm", "--mount", sub("ok"), "busybox", "cat", "/m/f"), "mine")
+	want(t, "a file", d.Run("docker", "run", "--rm", "--mount", sub("ok/f"), "busybox", "cat", "/m"), "mine")
+	want(t, "by a link inside", d.Run("docker", "run", "--rm", "--mount", sub("link"), "busybox", "cat", "/m/f"), "mine")
+	for _, p := range []string{"out", "../..", "ok/../../..", "/etc", "none"} {
+		if r := d.Try("", "docker", "run", "--rm", "--mount", sub(p), "busybox", "cat", "/m/f"); r.Code == 0 || r.Stdout != "" {
+			t.Errorf("subpath %s: %d %q", p, r.Code, r.Stdout)
+		}
+	}
+	d.Run("docker", "create", "--name", "stopped", "--mount", sub("ok"), "busybox", "true")
+	d.Run("docker", "run", "--rm", "-v", "vol:/v", "busybox", "sh", "-c", "rm -rf /v/ok; ln -s "+secret+" /v/ok")
+	if r := d.Try("", "docker", "cp", "stopped:/m/f", "-"); strings.Contains(r.Stdout, "the host's") {
+		t.Error("docker cp read the host")
+	}
+	if err := os.WriteFile(filepath.Join(d.Dir, "payload"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.Try("", "docker", "cp", filepath.Join(d.Dir, "payload"), "stopped:/m/payload")
+	if _, err := os.Lstat(filepath.Join(secret, "payload")); err == nil {
+		t.Error("docker cp wrote to the host")
+	}
+	if r := d.Try("", "docker", "start", "stopped"); r.Code == 0 {
+		t.Error("it starts on the host's directory")
+	}
+}
+
+// The root of containers, of execs and of build steps is the host's: it must
+// not reach the inode of the host's null device.
+func TestHostNullDeviceOutOfReach(t *testing.T) {
+	d := daemon(t)
+	var before, after unix.Stat_t
+	if err := unix.Stat("/dev/null", &before); err != nil {
+		t.Fatal(err)
+	}
+	// 666 is what it has: a failing test does no harm.
+	const attack = "chmod 666 /proc/self/fd/0; chmod 666 /proc/keys; chmod 666 /proc/timer_list; true"
+	id := d.Run("docker", "run", "-d", "busybox", "sh", "-c", attack+"; exec sleep 100")
+	d.Run("docker", "exec", id, "sh", "-c", attack)
+	d.RunIn("FROM busybox\nRUN "+attack+"\n", "docker", "build", "-q", "-")
+	if err := unix.Stat("/dev/null", &after); err != nil {
+		t.Fatal(err)
+	}
+	if before.Ctim != after.Ctim {
+		t.Error("the host's /dev/null was changed")
+	}
+}
+
+// docker cp races with a container that swaps a directory for a link.
+func TestCVE_2018_15664_CopyRace(t *testing.T) {
+	d := daemon(t)
+	out := filepath.Join(d.Dir, "outside")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(out, "f"), []byte("the host's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	id := d.Run("docker", "run", "-d", "busybox", "sh", "-c",
+		"while :; do rm -rf /x; mkdir /x; echo mine > /x/f; rm -rf /x; ln -s /proc/1/root"+out+" /x; rm -f /x; ln -s "+out+" /x; done")
+	payload := filepath.Join(d.Dir, "payload")
+	if err := os.WriteFile(payload, []byte("evil"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 25 {
+		if r := d.Try("", "docker", "cp", id+":/x/f", "-"); strings.Contains(r.Stdout, "the host's") {
+			t.Fatal("read the host")
+		}
+		d.Try("", "docker", "cp", payload, id+":/x/g")
+	}
+	ents, err := os.ReadDir(out)
+	if err != nil || len(ents) != 1 {
+		t.Errorf("the host's directory: %v, %v", ents, err)
+	}
+}
+
+// A kilobyte that claims terabytes fills no disk, whichever door it comes by.
+func TestSparseArchives(t *testing.T) {
+	d := daemon(t)
+	bomb := layertest.Sparse("layer.tar", 7<<30)
+	free := func() int64 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(d.DataRoot, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Bavail) * st.Bsize
+	}
+	before := free()
+	for _, args := range [][]string{{"load"}, {"build", "-q", "-"}} {
+		if r := d.Try(string(bomb), "docker", args...); r.Code == 0 {
+			t.Errorf("%v takes it", args)
+		}
+	}
+	if grown := before - free(); grown > 2<<30 {
+		t.Errorf("%d bytes were written", grown)
+	}
+}
+
+// What reaches /etc/hosts is one word each.
+func TestHostsFileInjection(t *testing.T) {
+	d := daemon(t)
+	for _, args := range [][]string{
+		{"--hostname", "a\n6.6.6.6 evil"}, {"--domainname", "a b"}, {"--add-host", "a\n6.6.6.6 evil:1.2.3.4"}, {"--dns-search", "a\nnameserver 6.6.6.6"},
+	} {
+		r := d.Try("", "docker", append(append([]string{"run", "--rm"}, args...), "busybox", "cat", "/etc/hosts", "/etc/resolv.conf")...)
+		if r.Code == 0 || strings.Contains(r.Stdout, "6.6.6.6") {
+			t.Errorf("%q: %d %s", args, r.Code, r.Stdout)
+		}
+	}
+}
+
+// Who may reach what the daemon keeps.
+func TestCVE_2021_41091_Modes(t *testing.T) {
+	d := daemon(t)
+	d.Run("docker", "volume", "create", "vol")
+	for p, most := range map[string]os.FileMode{
+		d.DataRoot: 0o710, filepath.Join(d.DataRoot, "containers"): 0o700, filepath.Join(d.DataRoot, "store"): 0o700,
+		filepath.Join(d.DataRoot, "meta.db"): 0o600, filepath.Join(d.DataRoot, "tmp"): 0o700, filepath.Join(d.DataRoot, "volumes"): 0o711,
+		d.ExecRoot: 0o711, filepath.Join(d.ExecRoot, "shim"): 0o700, filepath.Join(d.ExecRoot, "containers"): 0o700,
+		filepath.Join(d.ExecRoot, "network"): 0o700, d.Sock: 0o660,
+	} {
+		st, err := os.Stat(p)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if st.Mode().Perm()&^most != 0 {
+			t.Errorf("%s has mode %o, which is more than %o", p, st.Mode().Perm(), most)
+		}
+	}
+}
+
+// Nothing of the engine listens where a container could reach it.
+func TestCVE_2025_9074_NothingListens(t *testing.T) {
+	d := daemon(t)
+	d.Run("docker", "network", "create", "n")
+	d.Run("docker", "run", "-d", "--network", "n", "busybox", "sleep", "100")
+	for _, f := range []string{"tcp", "tcp6", "udp", "udp6"} {
+		data, err := os.ReadFile("/proc/self/net/" + f)
+		if err != nil {
+			continue
+		}
+		for _, line := range strings.Split(string(data), "\n")[1:] {
+			if w := strings.Fields(line); len(w) > 3 && (w[3] == "0A" || strings.HasPrefix(f, "udp")) {
+				t.Errorf("%s: %s", f, line)
+			}
+		}
+	}
+	data, err := os.ReadFile("/proc/self/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), "@") {
+		t.Errorf("abstract sockets:\n%s", data)
+	}
+}
