@@ -21,7 +21,8 @@ import (
 // Client speaks to the shim. Each call has a connection to itself while it
 // lasts; idle ones are kept. It is safe for concurrent use.
 type Client struct {
-	o Options
+	o    Options
+	sent sentProfiles
 
 	mu       sync.Mutex // guards all below
 	idle     []*net.UnixConn
@@ -162,13 +163,31 @@ func (c *Client) Start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		fds = append(fds, int(l.NetNS.Fd()))
 	}
 	fds = req.pass(l.IO, l.Stdio, fds)
-	return c.begin(ctx, key{l.ID, ""}, req, fds)
+	if l.Spec == nil || l.Spec.Linux == nil {
+		return c.begin(ctx, key{l.ID, ""}, req, fds)
+	}
+	// Copies, as deep as what is changed.
+	launch, spec, linux := *l, *l.Spec, *l.Spec.Linux
+	launch.Spec, spec.Linux, req.Launch = &spec, &linux, &launch
+	var started runtime.Started
+	err := c.named(ctx, linux.Seccomp, func(p *specs.LinuxSeccomp) { linux.Seccomp = p }, func(ctx context.Context) (err error) {
+		started, err = c.begin(ctx, key{l.ID, ""}, req, fds)
+		return err
+	})
+	return started, err
 }
 
 // Exec implements runtime.Runtime.
 func (c *Client) Exec(ctx context.Context, e *runtime.Exec) (runtime.Started, error) {
-	req := &request{Op: "exec", ID: e.ContainerID, Exec: e}
-	return c.begin(ctx, key{e.ContainerID, e.ExecID}, req, req.pass(e.IO, e.Stdio, nil))
+	exec := *e
+	req := &request{Op: "exec", ID: e.ContainerID, Exec: &exec}
+	fds := req.pass(e.IO, e.Stdio, nil)
+	var started runtime.Started
+	err := c.named(ctx, e.Seccomp, func(p *specs.LinuxSeccomp) { exec.Seccomp = p }, func(ctx context.Context) (err error) {
+		started, err = c.begin(ctx, key{e.ContainerID, e.ExecID}, req, fds)
+		return err
+	})
+	return started, err
 }
 
 func (r *request) pass(io runtime.IO, stdio [3]*os.File, fds []int) []int {

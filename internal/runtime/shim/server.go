@@ -17,8 +17,6 @@ package shim
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -56,7 +54,7 @@ type server struct {
 	watchers   map[*watcher]struct{}
 
 	profilesMu sync.Mutex // guards profiles
-	profiles   map[[32]byte]*seccomp.Program
+	profiles   map[specs.LinuxSeccompAction]*seccomp.Program
 }
 
 // container is what the shim keeps of one.
@@ -95,7 +93,7 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 		dir: dir, newLog: newLog, log: log,
 		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},
 		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*watcher]struct{}),
-		profiles: make(map[[32]byte]*seccomp.Program),
+		profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program),
 	}, nil
 }
 
@@ -245,32 +243,6 @@ func (s *server) process(c *container, execID string) (*process, error) {
 		return p, nil
 	}
 	return nil, errs.Newf(errs.NotFound, "container %s has no process %s", c.id, execID)
-}
-
-// profile compiles a seccomp profile, once for all that have the same.
-func (s *server) profile(p *specs.LinuxSeccomp) (*seccomp.Program, error) {
-	if p == nil {
-		return nil, nil
-	}
-	text, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	key := sha256.Sum256(text)
-	s.profilesMu.Lock()
-	defer s.profilesMu.Unlock()
-	if prog := s.profiles[key]; prog != nil {
-		return prog, nil
-	}
-	prog, err := seccomp.Compile(p, seccomp.Native())
-	if err != nil {
-		return nil, errs.With(errs.Invalid, err)
-	}
-	if len(s.profiles) >= 64 {
-		clear(s.profiles)
-	}
-	s.profiles[key] = prog
-	return prog, nil
 }
 
 // cancelOnHangup cancels when the client goes away before it is answered.
