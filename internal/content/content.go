@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,7 +26,34 @@ func Open(dir string) (content.Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
 		return nil, err
 	}
+	if err := dropTorn(filepath.Join(dir, "ingest")); err != nil {
+		return nil, fmt.Errorf("content: %w", err)
+	}
 	return local.NewStore(dir)
+}
+
+// dropTorn removes unfinished blobs without a name or a time: a daemon was
+// killed while it began them. Nobody could go on with them, and the collector
+// would stumble over them for ever.
+func dropTorn(ingest string) error {
+	ents, err := os.ReadDir(ingest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range ents {
+		dir := filepath.Join(ingest, e.Name())
+		for _, f := range []string{"ref", "startedat", "updatedat", "data"} {
+			st, err := os.Stat(filepath.Join(dir, f))
+			if err == nil && (st.Size() > 0 || f == "data") {
+				continue
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
 }
 
 // Maker produces the blobs that are not kept.

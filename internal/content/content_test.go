@@ -6,8 +6,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 
+	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -68,5 +71,38 @@ func TestBlobsAreMadeOnDemand(t *testing.T) {
 	}
 	if ents, _ := os.ReadDir(tmp); len(ents) != 0 {
 		t.Errorf("left: %v", ents)
+	}
+}
+
+// A daemon was killed while it began to write a blob.
+func TestTornIngestsAreDropped(t *testing.T) {
+	dir := t.TempDir()
+	cs, err := content.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := namespaces.WithNamespace(t.Context(), "test")
+	w, err := cs.Writer(ctx, ctdcontent.WithRef("whole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("half")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "ingest", "torn"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if cs, err = content.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(filepath.Join(dir, "ingest"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if st, err := cs.Status(ctx, "whole"); err != nil || st.Offset != 4 {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
