@@ -25,6 +25,9 @@ type Config struct {
 	Aux     map[string]netip.Addr // never handed out
 }
 
+// reserved are "this network", loopback and multicast.
+var reserved = [...]string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4"}
+
 // New checks the configuration. Without a gateway it is the first address of
 // the range that is nobody's, as in docker.
 func New(c Config) (*Pool, error) {
@@ -33,6 +36,12 @@ func New(c Config) (*Pool, error) {
 	}
 	if c.Subnet.Bits() > 30 || c.Subnet.Bits() == 0 {
 		return nil, errs.Newf(errs.Invalid, "invalid subnet %s: no room for a gateway and a container", c.Subnet)
+	}
+	// A bridge with such an address would take the host's own traffic.
+	for _, r := range reserved {
+		if c.Subnet.Overlaps(netip.MustParsePrefix(r)) {
+			return nil, errs.Newf(errs.Invalid, "invalid subnet %s: it is part of %s, which no network may have", c.Subnet, r)
+		}
 	}
 	p := &Pool{subnet: c.Subnet.Masked(), within: c.Subnet.Masked(), taken: map[netip.Addr]struct{}{}}
 	if c.Range.IsValid() {

@@ -34,6 +34,9 @@ func TestPoolIsChecked(t *testing.T) {
 		"a range wider than the subnet":    {c: Config{Subnet: prefix("10.1.0.0/24"), Range: prefix("10.1.0.0/16")}, bad: true},
 		"a foreign auxiliary address":      {c: Config{Subnet: prefix("10.1.0.0/24"), Aux: map[string]netip.Addr{"x": addr("10.2.0.1")}}, bad: true},
 		"an IPv6 subnet":                   {c: Config{Subnet: prefix("fd00::/64")}, bad: true},
+		"loopback":                         {c: Config{Subnet: prefix("127.0.0.0/8")}, bad: true},
+		"around loopback":                  {c: Config{Subnet: prefix("126.0.0.0/7")}, bad: true},
+		"multicast":                        {c: Config{Subnet: prefix("224.1.0.0/24")}, bad: true},
 		"no subnet":                        {bad: true},
 		"too small":                        {c: Config{Subnet: prefix("10.1.0.0/31")}, bad: true},
 	} {
