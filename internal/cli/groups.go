@@ -14,7 +14,7 @@ func newContainerGroup(a *app) *cobra.Command {
 func newImageGroup(a *app) *cobra.Command {
 	return newGroup("image", "Manage images",
 		newBuild(a), newHistory(a), newImport(a),
-		newInspectOf(a, "IMAGE", "Display detailed information on one or more images", inspectImage, false, a.completeImages),
+		newImageInspect(a),
 		newLoad(a), as("ls", newImages(a), "list"), newImagePrune(a), newPull(a), newPush(a),
 		as("rm", newRmi(a), "rmi", "remove"), newSave(a), newTag(a))
 }

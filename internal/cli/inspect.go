@@ -94,10 +94,34 @@ func inspectContainer(size bool) getter {
 	}
 }
 
-func inspectImage(bool) getter {
+func newImageInspect(a *app) *cobra.Command {
+	var layout, platform string
+	cmd := &cobra.Command{
+		Use:   "inspect [OPTIONS] IMAGE [IMAGE...]",
+		Short: "Display detailed information on one or more images",
+		Args:  minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := parsePlatform(platform)
+			if err != nil {
+				return err
+			}
+			var opts []moby.ImageInspectOption
+			if p != nil {
+				opts = append(opts, moby.ImageInspectWithPlatform(p))
+			}
+			return a.inspect(cmd.Context(), args, layout, inspectImage(opts...))
+		},
+		ValidArgsFunction: a.completeImages,
+	}
+	cmd.Flags().StringVarP(&layout, "format", "f", "", inspectFormatHelp)
+	cmd.Flags().StringVar(&platform, "platform", "", "Inspect the image of this platform (os[/arch[/variant]])")
+	return cmd
+}
+
+func inspectImage(opts ...moby.ImageInspectOption) getter {
 	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
 		var raw bytes.Buffer
-		r, err := cl.ImageInspect(ctx, name, moby.ImageInspectWithRawResponse(&raw))
+		r, err := cl.ImageInspect(ctx, name, append([]moby.ImageInspectOption{moby.ImageInspectWithRawResponse(&raw)}, opts...)...)
 		return format.Inspected{Value: r.InspectResponse, Raw: raw.Bytes()}, err
 	}
 }
@@ -122,7 +146,7 @@ func inspectAny(kind string, size bool) (getter, error) {
 		name string
 		get  getter
 	}{
-		{"container", inspectContainer(size)}, {"image", inspectImage(false)},
+		{"container", inspectContainer(size)}, {"image", inspectImage()},
 		{"network", inspectNetwork(false)}, {"volume", inspectVolume(false)},
 	}
 	for _, k := range kinds {
