@@ -17,6 +17,7 @@ type try struct {
 	line   string // split at spaces; 'single quotes' group words
 	expect string // a part of the output; "" is anything
 	fails  bool   // it must fail, with expect in its message
+	docker bool   // of docker's command line alone
 }
 
 // compat lists what docs/compat.md shows, a section a command. "up" is a
@@ -233,7 +234,7 @@ var compat = []struct {
 		{line: "rmi nosuch", expect: "No such image: nosuch", fails: true},
 		{line: "images --format json --filter label=none"},
 		{line: "images --filter before=img --filter since=img"},
-		{line: "images --tree", expect: "img"},
+		{line: "images --tree", expect: "img", docker: true},
 		{line: "image inspect -f '{{.Id}}' img", expect: "sha256:"},
 		{line: "image inspect --platform linux/amd64 img", expect: "RootFS"},
 		{line: "history -q --format '{{.ID}}' img"},
@@ -255,7 +256,7 @@ var compat = []struct {
 		{line: "login -u u -p p REG"},
 		{line: "login -u u --password-stdin REG < password", expect: "Login Succeeded"},
 		{line: "logout REG"},
-		{line: "manifest inspect --insecure REG/a/b:1", expect: "schemaVersion"},
+		{line: "manifest inspect --insecure REG/a/b:1", expect: "schemaVersion", docker: true},
 	}},
 	{"build", []try{
 		{line: "build -t built ctx", expect: "Successfully tagged built:latest"},
@@ -339,16 +340,16 @@ var compat = []struct {
 		{line: "events --since 10m --until 1s --filter type=container --filter event=die --filter container=up --format json", expect: "\"Action\":\"die\""},
 		{line: "events --since 10m --until 1s --filter nosuch=1", expect: "invalid filter", fails: true},
 		{line: "system prune -f"},
-		{line: "swarm init", expect: "swarm", fails: true},
-		{line: "node ls", expect: "not a swarm manager", fails: true},
-		{line: "service ls", expect: "swarm", fails: true},
-		{line: "stack ls", expect: "swarm", fails: true},
-		{line: "secret ls", expect: "swarm", fails: true},
-		{line: "config ls", expect: "swarm", fails: true},
-		{line: "plugin install --grant-all-permissions a/b", expect: "plugin", fails: true},
+		{line: "swarm init", expect: "swarm", fails: true, docker: true},
+		{line: "node ls", expect: "not a swarm manager", fails: true, docker: true},
+		{line: "service ls", expect: "swarm", fails: true, docker: true},
+		{line: "stack ls", expect: "swarm", fails: true, docker: true},
+		{line: "secret ls", expect: "swarm", fails: true, docker: true},
+		{line: "config ls", expect: "swarm", fails: true, docker: true},
+		{line: "plugin install --grant-all-permissions a/b", expect: "plugin", fails: true, docker: true},
 		{line: "system prune -af --volumes --filter label=none", expect: "Total reclaimed space"},
-		{line: "plugin ls"},
-		{line: "context ls"},
+		{line: "plugin ls", docker: true},
+		{line: "context ls", docker: true},
 	}},
 }
 
@@ -368,45 +369,21 @@ func split(line string) []string {
 // TestDockerCommands runs every line through the docker command line and
 // compares the table it makes with docs/compat.md (UPDATE=1 rewrites it).
 func TestDockerCommands(t *testing.T) {
-	reg := "127.0.0.1:" + freePort(t)
-	d := harness.Start(t, "--registry", reg)
-	d.RunIn(harness.BusyboxTar(t), "docker", "import", "-c", `CMD ["sh"]`, "-", "img")
-	d.Run("docker", "network", "create", "net0")
-	d.Run("docker", "network", "create", "--subnet", "10.66.0.0/24", "net1")
-	d.Run("docker", "run", "-d", "--name", "up", "-v", "/anon", "-p", "127.0.0.1::80", "img", "sleep", "100000")
-	d.Run("sh", "-c", `echo FROM_FILE=yes > envfile; echo p > password; mkdir ctx; echo 'FROM img' > ctx/Small; printf 'FROM img AS first\nARG A\nRUN echo $A > /f\nFROM first\nCOPY . /c\n' > ctx/Dockerfile; printf 'FROM img\nNOPE x\n' > ctx/Broken`)
-
-	_, taken, _ := strings.Cut(d.Run("docker", "port", "up", "80"), ":")
-	fill := strings.NewReplacer("REG", reg, "PWD", d.Dir, "PARENT", filepath.Base(d.CgroupParent), "TAKEN", strings.TrimSpace(taken))
-
+	if !harness.HaveDocker() {
+		t.Skip("docker's command line is not here")
+	}
 	var doc strings.Builder
 	doc.WriteString("# Docker commands that were tried\n\nMade by `test/clients` (`UPDATE=1` rewrites it): each line is run through the docker\n" +
-		"command line against skiffd, and its output is checked. REG is a registry of Skiff's own, `img` a busybox image,\n`up` a running container, PWD the working directory, TAKEN a port in use.\n")
-	for _, s := range compat {
-		fmt.Fprintf(&doc, "\n## %s\n\n| docker … | outcome |\n|---|---|\n", s.section)
-		for _, x := range s.tries {
-			expect := fill.Replace(x.expect)
-			line, file, _ := strings.Cut(fill.Replace(x.line), " < ")
-			stdin := ""
-			if file != "" {
-				stdin = d.Run("cat", file)
-			}
-			r := d.Try(stdin, "docker", split(line)...)
-			all := r.Stdout + r.Stderr
-			ok := (r.Code != 0) == x.fails && strings.Contains(strings.ToLower(all), strings.ToLower(expect))
-			outcome := "works"
-			if x.fails && expect == "" {
-				outcome = "fails, as it must"
-			} else if x.fails {
-				outcome = "refused, as it must be: “" + x.expect + "”"
-			}
-			if !ok {
-				t.Errorf("docker %s: exit code %d\n%s", x.line, r.Code, last(all, 600))
-				outcome = "**does not work yet**"
-			}
-			fmt.Fprintf(&doc, "| `%s` | %s |\n", strings.ReplaceAll(x.line, "|", "\\|"), outcome)
+		"command line against skiffd, and its output is checked. The same lines are run through\n`skiff`, but for those marked ¹, which it has not. REG is a registry of Skiff's own, `img` a\n" +
+		"busybox image, `up` a running container, PWD the working directory, TAKEN a port in use.\n")
+	current := ""
+	tryAll(t, "docker", func(section string, x try, ok bool) {
+		if section != current {
+			fmt.Fprintf(&doc, "\n## %s\n\n| docker … | outcome |\n|---|---|\n", section)
 		}
-	}
+		current = section
+		fmt.Fprintf(&doc, "| `%s`%s | %s |\n", strings.ReplaceAll(x.line, "|", "\\|"), x.mark(), x.outcome(ok))
+	})
 	path := filepath.Join("..", "..", "docs", "compat.md")
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(path, []byte(doc.String()), 0o644); err != nil {
@@ -417,5 +394,61 @@ func TestDockerCommands(t *testing.T) {
 	have, err := os.ReadFile(path)
 	if err != nil || string(have) != doc.String() {
 		t.Errorf("docs/compat.md is not what this run found: UPDATE=1 rewrites it (%v)", err)
+	}
+}
+
+// TestSkiffCommands runs the same lines through skiff.
+func TestSkiffCommands(t *testing.T) {
+	tryAll(t, "skiff", func(string, try, bool) {})
+}
+
+func (x try) mark() string {
+	if x.docker {
+		return " ¹"
+	}
+	return ""
+}
+
+func (x try) outcome(ok bool) string {
+	switch {
+	case !ok:
+		return "**does not work yet**"
+	case !x.fails:
+		return "works"
+	case x.expect == "":
+		return "fails, as it must"
+	}
+	return "refused, as it must be: “" + x.expect + "”"
+}
+
+// tryAll runs the lines through one command line on a daemon of their own.
+func tryAll(t *testing.T, cli string, result func(section string, x try, ok bool)) {
+	reg := "127.0.0.1:" + freePort(t)
+	d := harness.Start(t, "--registry", reg)
+	d.RunIn(harness.BusyboxTar(t), cli, "import", "-c", `CMD ["sh"]`, "-", "img")
+	d.Run(cli, "network", "create", "net0")
+	d.Run(cli, "network", "create", "--subnet", "10.66.0.0/24", "net1")
+	d.Run(cli, "run", "-d", "--name", "up", "-v", "/anon", "-p", "127.0.0.1::80", "img", "sleep", "100000")
+	d.Run("sh", "-c", `echo FROM_FILE=yes > envfile; echo p > password; mkdir ctx; echo 'FROM img' > ctx/Small; printf 'FROM img AS first\nARG A\nRUN echo $A > /f\nFROM first\nCOPY . /c\n' > ctx/Dockerfile; printf 'FROM img\nNOPE x\n' > ctx/Broken`)
+	_, taken, _ := strings.Cut(d.Run(cli, "port", "up", "80"), ":")
+	fill := strings.NewReplacer("REG", reg, "PWD", d.Dir, "PARENT", filepath.Base(d.CgroupParent), "TAKEN", strings.TrimSpace(taken))
+	for _, s := range compat {
+		for _, x := range s.tries {
+			if x.docker && cli != "docker" {
+				continue
+			}
+			line, file, _ := strings.Cut(fill.Replace(x.line), " < ")
+			stdin := ""
+			if file != "" {
+				stdin = d.Run("cat", file)
+			}
+			r := d.Try(stdin, cli, split(line)...)
+			all := r.Stdout + r.Stderr
+			ok := (r.Code != 0) == x.fails && strings.Contains(strings.ToLower(all), strings.ToLower(fill.Replace(x.expect)))
+			if !ok {
+				t.Errorf("%s %s: exit code %d\n%s", cli, x.line, r.Code, last(all, 600))
+			}
+			result(s.section, x, ok)
+		}
 	}
 }
