@@ -241,7 +241,9 @@ func TestDiskFull(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(big, "noise"), noise, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.Run("sh", "-c", "tar -C ctx -c . | docker import - "+reg+"/big:1 && docker push "+reg+"/big:1")
+	d.Run("tar", "-C", "ctx", "-cf", "big.tar", ".")
+	d.Run("docker", "import", "big.tar", reg+"/big:1")
+	d.Run("docker", "push", reg+"/big:1")
 	small := filepath.Join(d.Dir, "small")
 	d.Run("mkdir", small)
 	d.Run("mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", small)

@@ -76,11 +76,7 @@ func TestNetwork(t *testing.T) {
 	})
 	t.Run("udp", func(t *testing.T) {
 		// The test's own program answers in the container.
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		id := d.Run("docker", "run", "-d", "-p", "18053:5353/udp", "-v", self+":/echo:ro", "-e", udpEcho+"=:5353", "busybox", "/echo")
+		id := d.Run("docker", "run", "-d", "-p", "18053:5353/udp", "-v", os.Args[0]+":/echo:ro", "-e", udpEcho+"=:5353", "busybox", "/echo")
 		harness.Eventually(t, 10*time.Second, func() string {
 			c, err := net.Dial("udp", "127.0.0.1:18053")
 			if err != nil {
