@@ -89,7 +89,7 @@ func (w *chaosWorker) try(args ...string) bool { return w.d.Try("", "docker", ar
 func (w *chaosWorker) step() {
 	w.n++
 	name := fmt.Sprintf("%s-%d", w.name, w.n)
-	any := func() string {
+	some := func() string {
 		if len(w.containers) == 0 {
 			return "none"
 		}
@@ -103,9 +103,9 @@ func (w *chaosWorker) step() {
 	case 1:
 		w.try("run", "--rm", "-v", "/data", "busybox", "true")
 	case 2:
-		w.try("exec", any(), "true")
+		w.try("exec", some(), "true")
 	case 3:
-		if c := any(); w.try("rm", "-fv", c) {
+		if c := some(); w.try("rm", "-fv", c) {
 			w.removed = append(w.removed, c)
 			w.forget(c)
 		} else {
@@ -125,7 +125,7 @@ func (w *chaosWorker) step() {
 			w.volumes = append(w.volumes, "named-"+name)
 		}
 	case 7:
-		c := any()
+		c := some()
 		w.try("stop", "-t", "0", c)
 		w.try("start", c)
 	}
