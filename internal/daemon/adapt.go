@@ -139,6 +139,8 @@ func (v ctrVolumes) Release(ctx context.Context, name, containerID string) error
 	return v.s.Release(ctx, name, containerID)
 }
 
+func (v ctrVolumes) Keep(ctx context.Context, name string) error { return v.s.Keep(ctx, name) }
+
 func (v ctrVolumes) Remove(ctx context.Context, name string) error {
 	return v.s.Remove(ctx, name, false)
 }

@@ -110,6 +110,9 @@ type Volumes interface {
 	// name it makes an anonymous one.
 	Acquire(ctx context.Context, name, driver string, opts, labels map[string]string, containerID string) (Volume, error)
 	Release(ctx context.Context, name, containerID string) error
+	// Keep lets an anonymous volume outlive the container it was made for; one
+	// whose container is gone without that is removed at boot.
+	Keep(ctx context.Context, name string) error
 	Remove(ctx context.Context, name string) error
 }
 

@@ -684,6 +684,8 @@ func (v *fakeVolumes) Release(_ context.Context, name, id string) error {
 	return nil
 }
 
+func (v *fakeVolumes) Keep(context.Context, string) error { return v.f.at("Keep") }
+
 func (v *fakeVolumes) Remove(_ context.Context, name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

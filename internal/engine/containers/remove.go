@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"fmt"
 
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
@@ -79,6 +80,20 @@ func (s *Service) unpin(ctx context.Context, imageID, id string) {
 // removingLocked reports whether a removal is under way; the caller has mu.
 func (c *ctr) removingLocked() bool { return c.removing }
 
+// keepVolumes lets the anonymous volumes of a container outlive it, unless they
+// are to go with it.
+func (s *Service) keepVolumes(ctx context.Context, rec *Record, remove bool) error {
+	for _, m := range rec.Mounts {
+		if remove || m.Type != mount.TypeVolume || !m.Anonymous {
+			continue
+		}
+		if err := s.o.Volumes.Keep(ctx, m.Name); err != nil {
+			return fmt.Errorf("keep volume %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
 // removeLocked takes away a container that does not run; the caller has its
 // turn. From the deletion of the record on it is gone, whatever fails then: the
 // next boot removes what has no record. What is done late, if anything, comes
@@ -93,14 +108,16 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool, late f
 	rec := c.rec
 	c.mu.Unlock()
 
-	if !rec.HostConfig.AutoRemove {
-		if err := s.o.Records.Delete(c.id); err != nil {
-			c.mu.Lock()
-			c.st.become(Dead)
-			c.st.Error = err.Error()
-			c.mu.Unlock()
-			return err
-		}
+	err := s.keepVolumes(ctx, &rec, volumes)
+	if err == nil && !rec.HostConfig.AutoRemove {
+		err = s.o.Records.Delete(c.id)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.st.become(Dead)
+		c.st.Error = err.Error()
+		c.mu.Unlock()
+		return err
 	}
 	s.removeRunDir(c.id)
 	s.throwAway(s.dataDir(c.id))

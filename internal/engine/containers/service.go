@@ -212,6 +212,9 @@ func (s *Service) Counts() Counts {
 	return n
 }
 
+// Exists reports whether there is a container of this id.
+func (s *Service) Exists(id string) bool { return s.index.exact(id) != nil }
+
 // ImageUser is a container that was made from an image.
 type ImageUser struct {
 	ID, Name string

@@ -10,6 +10,7 @@ package volumes
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -42,6 +43,9 @@ type Record struct {
 	Options map[string]string
 	Labels  map[string]string
 	Created time.Time
+	// Owner is the container that an anonymous volume was made for, until it is
+	// removed without its volumes: see [Service.Sweep].
+	Owner string `json:",omitempty"`
 }
 
 // Table keeps the rows; *meta.Table[Record].
@@ -121,7 +125,7 @@ func (s *Service) Create(_ context.Context, r *volume.CreateRequest) (*volume.Vo
 		name = ids.New()
 		labels = withAnonymous(labels)
 	}
-	rec, err := s.create(name, r.Driver, r.DriverOpts, labels)
+	rec, err := s.create(name, r.Driver, r.DriverOpts, labels, "")
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +140,7 @@ func withAnonymous(labels map[string]string) map[string]string {
 	return out
 }
 
-func (s *Service) create(name, driver string, opts, labels map[string]string) (*Record, error) {
+func (s *Service) create(name, driver string, opts, labels map[string]string, owner string) (*Record, error) {
 	if driver == "" {
 		driver = DriverLocal
 	}
@@ -158,7 +162,7 @@ func (s *Service) create(name, driver string, opts, labels map[string]string) (*
 	if _, err := mountOf(name, opts); err != nil {
 		return nil, err
 	}
-	rec := &Record{Name: name, Driver: driver, Options: opts, Labels: labels, Created: time.Now()}
+	rec := &Record{Name: name, Driver: driver, Options: opts, Labels: labels, Created: time.Now(), Owner: owner}
 	if err := os.MkdirAll(s.path(name), 0o755); err != nil { //nolint:gosec // its owner and mode are the user's to change
 		return nil, fmt.Errorf("create volume %s: %w", name, err)
 	}
@@ -189,11 +193,12 @@ func equal(a, b map[string]string) bool {
 func (s *Service) Acquire(_ context.Context, name, driver string, opts, labels map[string]string, containerID string) (Volume, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	owner := ""
 	if name == "" {
-		name = ids.New()
+		name, owner = ids.New(), containerID
 		labels = withAnonymous(labels)
 	}
-	rec, err := s.create(name, driver, opts, labels)
+	rec, err := s.create(name, driver, opts, labels, owner)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -218,6 +223,38 @@ func (s *Service) Release(_ context.Context, name, containerID string) error {
 		delete(s.users, name)
 	}
 	return nil
+}
+
+// Keep lets an anonymous volume outlive the container it was made for.
+func (s *Service) Keep(_ context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, ok := s.vols[name]
+	if !ok || rec.Owner == "" {
+		return nil
+	}
+	kept := *rec
+	kept.Owner = ""
+	if err := s.o.Table.Put(name, kept); err != nil {
+		return err
+	}
+	s.vols[name] = &kept
+	return nil
+}
+
+// Sweep removes the anonymous volumes whose container is gone: a daemon was
+// killed while it made or removed the two, or the machine was restarted under a
+// --rm container.
+func (s *Service) Sweep(_ context.Context, exists func(containerID string) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var bad []error
+	for _, rec := range s.vols {
+		if rec.Owner != "" && len(s.users[rec.Name]) == 0 && !exists(rec.Owner) {
+			bad = append(bad, s.remove(rec))
+		}
+	}
+	return errors.Join(bad...)
 }
 
 // Inspect describes one volume.

@@ -220,3 +220,37 @@ func TestOptionsBecomeMounts(t *testing.T) {
 		t.Errorf("other options: %v", err)
 	}
 }
+
+// A daemon is killed between making or removing a container and its anonymous
+// volumes: what nobody has any more goes at the next start, and nothing else.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	s, _, closeAll := open(t, dir)
+	ctx := t.Context()
+	acquire := func(name, id string) string {
+		t.Helper()
+		v, err := s.Acquire(ctx, name, "", nil, nil, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Name
+	}
+	lost, alive, kept := acquire("", "gone"), acquire("", "there"), acquire("", "removed")
+	acquire("named", "gone")
+	if err := s.Keep(ctx, kept); err != nil {
+		t.Fatal(err)
+	}
+	closeAll()
+
+	s, _, closeAll = open(t, dir)
+	defer closeAll()
+	acquire(alive, "there")
+	if err := s.Sweep(ctx, func(id string) bool { return id == "there" }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{alive, kept, "named"}
+	slices.Sort(want)
+	if got := names(t, s, nil); got != strings.Join(want, " ") {
+		t.Errorf("%s and not %s should go: %s are left", lost, want, got)
+	}
+}
