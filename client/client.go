@@ -57,7 +57,6 @@ type options struct {
 	headers map[string]string
 	agent   string
 	version string
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Option changes how [New] opens a client.

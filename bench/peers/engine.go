@@ -29,8 +29,10 @@ func newEngine(name, dir string) (*engine, string) {
 	switch name {
 	case "skiff":
 		e.daemon, e.cli = findBin("skiffd"), findBin("skiff")
-		e.args = []string{"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
-			"--config-file", "/dev/null", "--log-level", "warn", "--cgroup-parent", cgroup, "--bip", "172.29.0.1/16", "--bridge", "skiffbench0"}
+		e.args = []string{
+			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
+			"--config-file", "/dev/null", "--log-level", "warn", "--cgroup-parent", cgroup, "--bip", "172.29.0.1/16", "--bridge", "skiffbench0",
+		}
 		e.env = []string{"SKIFF_HOST=unix://" + e.sock, "SKIFF_NO_AUTOSTART=1"}
 	case "docker":
 		e.daemon, _ = exec.LookPath("dockerd")
@@ -38,8 +40,10 @@ func newEngine(name, dir string) (*engine, string) {
 			e.daemon = d
 		}
 		e.cli, _ = exec.LookPath("docker")
-		e.args = []string{"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
-			"--pidfile", filepath.Join(dir, "pid"), "--cgroup-parent", cgroup, "--bip", "172.28.0.1/16", "--config-file", filepath.Join(dir, "daemon.json")}
+		e.args = []string{
+			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
+			"--pidfile", filepath.Join(dir, "pid"), "--cgroup-parent", cgroup, "--bip", "172.28.0.1/16", "--config-file", filepath.Join(dir, "daemon.json"),
+		}
 		e.env = []string{"DOCKER_HOST=unix://" + e.sock, "DOCKER_CONFIG=" + dir, "DOCKER_BUILDKIT=0"}
 	default:
 		return nil, "not a known engine"

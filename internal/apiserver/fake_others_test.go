@@ -88,8 +88,10 @@ func (f fakeImages) Inspect(_ context.Context, ref string, _ *ocispec.Platform, 
 	if ref == "missing" {
 		return nil, errs.Newf(errs.NotFound, "No such image: %s", ref)
 	}
-	return &image.InspectResponse{ID: "sha256:" + strings.Repeat("a", 64), RepoTags: []string{ref}, Os: "linux", Architecture: "amd64", Size: 4096,
-		Config: &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Env: []string{"A=b"}}}, RootFS: image.RootFS{Type: "layers"}}, nil
+	return &image.InspectResponse{
+		ID: "sha256:" + strings.Repeat("a", 64), RepoTags: []string{ref}, Os: "linux", Architecture: "amd64", Size: 4096,
+		Config: &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Env: []string{"A=b"}}}, RootFS: image.RootFS{Type: "layers"},
+	}, nil
 }
 
 func (f fakeImages) History(context.Context, string, *ocispec.Platform) ([]image.HistoryResponseItem, error) {
@@ -282,9 +284,11 @@ func (f fakeBuilds) GRPCHandler() http.Handler {
 type fakeSystem struct{ *fake }
 
 func (f fakeSystem) Info(context.Context) (*system.Info, error) {
-	return &system.Info{ID: "fake", Name: "host", Driver: "overlay2", ServerVersion: "0.0", OSType: "linux", RegistryConfig: &registry.ServiceConfig{},
+	return &system.Info{
+		ID: "fake", Name: "host", Driver: "overlay2", ServerVersion: "0.0", OSType: "linux", RegistryConfig: &registry.ServiceConfig{},
 		ContainerdCommit: system.Commit{ID: "abc"}, FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
-		Runtimes: map[string]system.RuntimeWithStatus{"skiff": {Status: map[string]string{"a": "b"}}}}, nil
+		Runtimes: map[string]system.RuntimeWithStatus{"skiff": {Status: map[string]string{"a": "b"}}},
+	}, nil
 }
 
 func (f fakeSystem) Version(context.Context) (*system.VersionResponse, error) {
@@ -408,8 +412,10 @@ func (f fakeContainers) ExecInspect(_ context.Context, id string) (*container.Ex
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &container.ExecInspectResponse{ID: e.id, ContainerID: e.container, ExitCode: e.code, Running: e.code == nil,
-		ProcessConfig: &container.ExecProcessConfig{Tty: e.req.Tty, Entrypoint: e.req.Cmd[0], Arguments: e.req.Cmd[1:]}}, nil
+	return &container.ExecInspectResponse{
+		ID: e.id, ContainerID: e.container, ExitCode: e.code, Running: e.code == nil,
+		ProcessConfig: &container.ExecProcessConfig{Tty: e.req.Tty, Entrypoint: e.req.Cmd[0], Arguments: e.req.Cmd[1:]},
+	}, nil
 }
 
 func (f fakeContainers) ExecResize(_ context.Context, id string, h, w uint) error {

@@ -196,8 +196,10 @@ func (f fakeContainers) Create(_ context.Context, o containers.CreateOptions) (c
 	if o.Request.HostConfig.LogConfig.Type == "" {
 		o.Request.HostConfig.LogConfig.Type = "local"
 	}
-	c := &fakeContainer{id: ids.New(), name: o.Name, opts: o, state: container.StateCreated,
-		exited: make(chan struct{}), next: make(chan struct{}), removed: make(chan struct{}), kill: make(chan struct{})}
+	c := &fakeContainer{
+		id: ids.New(), name: o.Name, opts: o, state: container.StateCreated,
+		exited: make(chan struct{}), next: make(chan struct{}), removed: make(chan struct{}), kill: make(chan struct{}),
+	}
 	if c.name == "" {
 		c.name = "fake_" + c.id[:4]
 	}
@@ -290,8 +292,10 @@ func (f fakeContainers) Kill(_ context.Context, id, _ string) error {
 }
 
 func (f fakeContainers) Restart(context.Context, string, containers.StopOptions) error { return nil }
-func (f fakeContainers) Pause(context.Context, string) error                           { return nil }
-func (f fakeContainers) Unpause(context.Context, string) error                         { return nil }
+
+func (f fakeContainers) Pause(context.Context, string) error { return nil }
+
+func (f fakeContainers) Unpause(context.Context, string) error { return nil }
 
 func (f fakeContainers) Rename(_ context.Context, id, name string) error {
 	c, err := f.find(id)
@@ -376,8 +380,10 @@ func (f fakeContainers) List(_ context.Context, o containers.ListOptions) ([]con
 		if c.state != container.StateRunning && !o.All || !o.Filters.Fuzzy("name", c.name) {
 			continue
 		}
-		out = append(out, container.Summary{ID: c.id, Names: []string{"/" + c.name}, Image: c.opts.Request.Image, State: c.state, Status: "Up", Command: "x",
-			Labels: c.opts.Request.Labels, Health: &container.HealthSummary{Status: container.Healthy}})
+		out = append(out, container.Summary{
+			ID: c.id, Names: []string{"/" + c.name}, Image: c.opts.Request.Image, State: c.state, Status: "Up", Command: "x",
+			Labels: c.opts.Request.Labels, Health: &container.HealthSummary{Status: container.Healthy},
+		})
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -211,7 +212,7 @@ func TestBrowsersAreKeptOut(t *testing.T) {
 		{"127.0.0.1:2375", "http://127.0.0.1:8080", 403},
 		{"127.0.0.1:2375", "null", 403},
 	} {
-		r := httptest.NewRequest("GET", "/_ping", nil).WithContext(remote)
+		r := httptest.NewRequest(http.MethodGet, "/_ping", nil).WithContext(remote)
 		r.Host = tc.host
 		if tc.origin != "" {
 			r.Header.Set("Origin", tc.origin)
@@ -268,8 +269,10 @@ func TestQueryReachesTheEngine(t *testing.T) {
 	call(t, s, "POST", `/build?t=a&t=b&buildargs={"X":null,"Y":"1"}&labels={"l":"v"}&cachefrom=["c"]&ulimits=[{"Name":"nofile","Soft":1,"Hard":2}]&rm=0&nocache=1&shmsize=5&outputs=[{"Type":"local","Attrs":{"dest":"x"}}]&extrahosts=a:1,b:2&platform=linux/amd64`,
 		"tar", "X-Registry-Config", base64.StdEncoding.EncodeToString([]byte(`{"r":{"username":"u"}}`)))
 	b, _ := json.Marshal(f.built)
-	for _, want := range []string{`"Tags":["a","b"]`, `"X":null`, `"Y":"1"`, `"l":"v"`, `"CacheFrom":["c"]`, `"Name":"nofile"`, `"NoCache":true`, `"Remove":false`,
-		`"ShmSize":5`, `"type":"local"`, `"dest":"x"`, `"ExtraHosts":["a:1","b:2"]`, `"Platform":"linux/amd64"`, `"username":"u"`} {
+	for _, want := range []string{
+		`"Tags":["a","b"]`, `"X":null`, `"Y":"1"`, `"l":"v"`, `"CacheFrom":["c"]`, `"Name":"nofile"`, `"NoCache":true`, `"Remove":false`,
+		`"ShmSize":5`, `"type":"local"`, `"dest":"x"`, `"ExtraHosts":["a:1","b:2"]`, `"Platform":"linux/amd64"`, `"username":"u"`,
+	} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in %s", want, b)
 		}

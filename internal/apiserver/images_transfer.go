@@ -79,7 +79,7 @@ func (s *Server) imageImport(w http.ResponseWriter, r *request, p *ocispec.Platf
 	}
 	fullDuplex(w)
 	return report(w, r, func(sink progress.Sink) error {
-		in := io.ReadCloser(r.Body)
+		in := r.Body
 		if src != "-" {
 			if in, err = s.fetch(r.Context(), src, sink); err != nil {
 				return err

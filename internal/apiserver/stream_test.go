@@ -182,7 +182,7 @@ func TestWaitAnswersAtOnce(t *testing.T) {
 	res := do(t, httpClient(socket), "POST", "/containers/c/wait?condition=next-exit", "") // has headers before there is a result
 	call(t, s, "POST", "/containers/c/start", "")
 	var got container.WaitResponse
-	if err := json.NewDecoder(res.Body).Decode(&got); err != nil || got.StatusCode != 3 || res.StatusCode != 200 {
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil || got.StatusCode != 3 || res.StatusCode != http.StatusOK {
 		t.Errorf("%+v %v", got, err)
 	}
 }
@@ -315,7 +315,7 @@ func TestExecStream(t *testing.T) {
 	head := fmt.Sprintf("POST /exec/%v/start HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: %d\n%s\n%s", id, len(body), upgrade, body)
 	_, r, res := dial(t, socket, head)
 	out, err := io.ReadAll(r)
-	if err != nil || string(out) != "hi\n" || res.StatusCode != 101 || res.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
+	if err != nil || string(out) != "hi\n" || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Content-Type") != "application/vnd.docker.raw-stream" {
 		t.Errorf("%q %v %s %v", out, err, res.Status, res.Header)
 	}
 	if size := f.execs[fmt.Sprint(id)].size; size != [2]uint{40, 120} {
@@ -351,7 +351,7 @@ func TestGRPC(t *testing.T) {
 	t.Run("upgrade", func(t *testing.T) {
 		for _, path := range []string{"grpc", "session"} {
 			c, r, res := dial(t, socket, "POST /"+path+" HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: h2c\n\nPRI")
-			if res.StatusCode != 101 || res.Header.Get("Upgrade") != "h2c" {
+			if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Upgrade") != "h2c" {
 				t.Fatalf("%s: %s %v", path, res.Status, res.Header)
 			}
 			_ = c.CloseWrite()
@@ -359,7 +359,7 @@ func TestGRPC(t *testing.T) {
 				t.Errorf("%s: %q %v", path, got, err)
 			}
 		}
-		if _, _, res := dial(t, socket, "POST /grpc HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: tcp\n\n"); res.StatusCode != 400 {
+		if _, _, res := dial(t, socket, "POST /grpc HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: tcp\n\n"); res.StatusCode != http.StatusBadRequest {
 			t.Errorf("another protocol: %s", res.Status)
 		}
 	})
@@ -369,7 +369,7 @@ func TestGRPC(t *testing.T) {
 		client := &http.Client{Transport: &http.Transport{Protocols: &p, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}}}
-		r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://skiff/moby.buildkit.v1.Control/Info", nil)
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://skiff/moby.buildkit.v1.Control/Info", nil)
 		r.Header.Set("Content-Type", "application/grpc")
 		res, err := client.Do(r)
 		if err != nil {
@@ -381,10 +381,10 @@ func TestGRPC(t *testing.T) {
 			t.Errorf("%q %v %v", body, err, res.Trailer)
 		}
 		res2 := do(t, client, "GET", "/_ping", "")
-		if res2.ProtoMajor != 2 || res2.StatusCode != 200 {
+		if res2.ProtoMajor != 2 || res2.StatusCode != http.StatusOK {
 			t.Errorf("the API over HTTP/2: %s %s", res2.Proto, res2.Status)
 		}
-		if res := do(t, client, "POST", "/containers/c/attach", ""); res.StatusCode != 404 {
+		if res := do(t, client, "POST", "/containers/c/attach", ""); res.StatusCode != http.StatusNotFound {
 			t.Errorf("attach over HTTP/2: %s", res.Status)
 		}
 	})
@@ -432,11 +432,13 @@ func BenchmarkContainerList(b *testing.B) {
 			backends := newFake().backends()
 			list := make([]container.Summary, n)
 			for i := range list {
-				list[i] = container.Summary{ID: strings.Repeat("a", 64), Names: []string{fmt.Sprintf("/web-%d", i)}, Image: "nginx:1", ImageID: "sha256:" + strings.Repeat("b", 64),
+				list[i] = container.Summary{
+					ID: strings.Repeat("a", 64), Names: []string{fmt.Sprintf("/web-%d", i)}, Image: "nginx:1", ImageID: "sha256:" + strings.Repeat("b", 64),
 					Command: "nginx -g 'daemon off;'", Status: "Up 3 hours", State: container.StateRunning,
 					Labels:          map[string]string{"com.docker.compose.project": "p", "com.docker.compose.service": "web", "com.docker.compose.oneoff": "False"},
 					NetworkSettings: &container.NetworkSettingsSummary{}, Mounts: []container.MountPoint{{Type: "volume", Name: "data", Destination: "/data"}},
-					Ports: []container.PortSummary{{PrivatePort: 80, PublicPort: 8080, Type: "tcp"}}}
+					Ports: []container.PortSummary{{PrivatePort: 80, PublicPort: 8080, Type: "tcp"}},
+				}
 			}
 			backends.Containers = thousand{backends.Containers, list}
 			_, socket := listenTo(b, backends)

@@ -5,7 +5,6 @@ package archtest
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -185,7 +184,7 @@ func TestNoHiddenWiring(t *testing.T) {
 	}
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
 		if !slices.ContainsFunc(allowed, func(a string) bool { return strings.Contains(line, a) }) {
-			t.Error(fmt.Sprintf("hidden wiring: %s", line))
+			t.Errorf("hidden wiring: %s", line)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (e *env) base() { e.build(buildtest.Base, baseName, nil, buildtest.Busybox(
 func (e *env) body(image, name string) string {
 	e.t.Helper()
 	c, _ := e.image(image)
-	var chain = snapshot.ChainID("", c.RootFS.DiffIDs[0])
+	chain := snapshot.ChainID("", c.RootFS.DiffIDs[0])
 	for _, d := range c.RootFS.DiffIDs[1:] {
 		chain = snapshot.ChainID(chain, d)
 	}

@@ -264,14 +264,16 @@ func frontends(wc *worker.Controller) (map[string]frontend.Frontend, error) {
 }
 
 func remoteCaches(sm *session.Manager, w *engineWorker, opt Options) (map[string]remotecache.ResolveCacheExporterFunc, map[string]remotecache.ResolveCacheImporterFunc) {
-	return map[string]remotecache.ResolveCacheExporterFunc{
-			"registry": registry.ResolveCacheExporterFunc(sm, opt.RegistryHosts),
-			"local":    local.ResolveCacheExporterFunc(sm),
-			"inline":   inline.ResolveCacheExporterFunc(),
-		}, map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registry.ResolveCacheImporterFunc(sm, w.ContentStore(), opt.RegistryHosts),
-			"local":    local.ResolveCacheImporterFunc(sm),
-		}
+	exporters := map[string]remotecache.ResolveCacheExporterFunc{
+		"registry": registry.ResolveCacheExporterFunc(sm, opt.RegistryHosts),
+		"local":    local.ResolveCacheExporterFunc(sm),
+		"inline":   inline.ResolveCacheExporterFunc(),
+	}
+	importers := map[string]remotecache.ResolveCacheImporterFunc{
+		"registry": registry.ResolveCacheImporterFunc(sm, w.ContentStore(), opt.RegistryHosts),
+		"local":    local.ResolveCacheImporterFunc(sm),
+	}
+	return exporters, importers
 }
 
 // allowed lists the entitlements that a build may ask for.

@@ -84,7 +84,8 @@ func TestRootfsOf(t *testing.T) {
 		"bind": {[]mount.Mount{{Type: "bind", Source: "/s", Options: []string{"rw", "rbind"}}}, Rootfs{Bind: "/s"}, true},
 		"overlay": {
 			[]mount.Mount{{Type: "overlay", Options: []string{"workdir=/w", "upperdir=/u", "lowerdir=/a:/b", "index=off", "redirect_dir=off"}}},
-			Rootfs{Lower: []string{"/a", "/b"}, Upper: "/u", Work: "/w"}, true,
+			Rootfs{Lower: []string{"/a", "/b"}, Upper: "/u", Work: "/w"},
+			true,
 		},
 		"unknown option": {[]mount.Mount{{Type: "overlay", Options: []string{"lowerdir=/a", "userxattr"}}}, Rootfs{}, false},
 		"two":            {make([]mount.Mount, 2), Rootfs{}, false},

@@ -146,8 +146,10 @@ func inspectAny(kind string, size bool) (getter, error) {
 		name string
 		get  getter
 	}{
-		{"container", inspectContainer(size)}, {"image", inspectImage()},
-		{"network", inspectNetwork(false)}, {"volume", inspectVolume(false)},
+		{"container", inspectContainer(size)},
+		{"image", inspectImage()},
+		{"network", inspectNetwork(false)},
+		{"volume", inspectVolume(false)},
 	}
 	for _, k := range kinds {
 		if k.name == kind {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	moby "github.com/moby/moby/client"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -25,7 +24,7 @@ func newRmi(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				o.Platforms = append(o.Platforms, ocispec.Platform(*p))
+				o.Platforms = append(o.Platforms, *p)
 			}
 			return a.removeImages(cmd.Context(), args, o)
 		},

@@ -121,7 +121,6 @@ type attachment struct {
 	sigProxy                   bool
 	autoRemove                 bool
 	start                      bool // start it once attached
-	noWait                     bool // do not ask for the exit code
 }
 
 // runAttached attaches, starts and waits. The order matters: attached before

@@ -76,7 +76,9 @@ func TestContainerTable(t *testing.T) {
 			Ports: []container.PortSummary{
 				{IP: netip.MustParseAddr("0.0.0.0"), PrivatePort: 80, PublicPort: 8080, Type: "tcp"},
 				{IP: netip.MustParseAddr("::"), PrivatePort: 80, PublicPort: 8080, Type: "tcp"},
-				{PrivatePort: 90, Type: "tcp"}, {PrivatePort: 91, Type: "tcp"}, {PrivatePort: 53, Type: "udp"},
+				{PrivatePort: 90, Type: "tcp"},
+				{PrivatePort: 91, Type: "tcp"},
+				{PrivatePort: 53, Type: "udp"},
 			},
 			Mounts:          []container.MountPoint{{Name: strings.Repeat("v", 20), Driver: "local"}, {Source: "/host"}},
 			NetworkSettings: &container.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{"b": {}, "a": {}}},

@@ -98,8 +98,10 @@ func TestRoundTrip(t *testing.T) {
 	if err := layer.Write(t.Context(), &first, dir); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"5 a/", "5 a/deep/", "0 a/deep/file", "5 d/", "0 d/f", "1 d/g -> d/f", "2 d/l -> /etc/passwd", "3 d/null", "6 d/p",
-		"0 .wh.gone", "5 o/", "0 o/.wh..wh..opq"}
+	want := []string{
+		"5 a/", "5 a/deep/", "0 a/deep/file", "5 d/", "0 d/f", "1 d/g -> d/f", "2 d/l -> /etc/passwd", "3 d/null", "6 d/p",
+		"0 .wh.gone", "5 o/", "0 o/.wh..wh..opq",
+	}
 	if diff := cmp.Diff(want, names(t, first.Bytes())); diff != "" {
 		t.Error(diff)
 	}
@@ -160,7 +162,8 @@ func TestArchivesCannotLeave(t *testing.T) {
 		"whiteout of parent":  {{Typeflag: tar.TypeReg, Name: "d/.wh..."}},
 		"directory over link": {{Typeflag: tar.TypeSymlink, Name: "l", Linkname: outside}, {Typeflag: tar.TypeDir, Name: "l/"}, {Typeflag: tar.TypeReg, Name: "l/x", Size: 1}},
 		"redirect attribute": {{Typeflag: tar.TypeDir, Name: "d/", PAXRecords: map[string]string{
-			"SCHILY.xattr.trusted.overlay.redirect": "/etc"}}},
+			"SCHILY.xattr.trusted.overlay.redirect": "/etc",
+		}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _, _ := apply(t, archive(t, tc...))

@@ -147,8 +147,10 @@ func TestRootStatAndTar(t *testing.T) {
 		"/etc/.":    {"./", "./passwd", "./old", "./deep/", "./deep/x"},
 		"/bin/tool": {"tool"},
 		"/abs":      {"abs"},
-		"/": {"/", "/etc/", "/etc/passwd", "/etc/old", "/etc/deep/", "/etc/deep/x", "/data/", "/usr/", "/usr/bin/",
-			"/usr/bin/tool", "/usr/bin/tool2", "/tmp/", "/bin", "/abs", "/up"},
+		"/": {
+			"/", "/etc/", "/etc/passwd", "/etc/old", "/etc/deep/", "/etc/deep/x", "/data/", "/usr/", "/usr/bin/",
+			"/usr/bin/tool", "/usr/bin/tool2", "/tmp/", "/bin", "/abs", "/up",
+		},
 	} {
 		var b bytes.Buffer
 		must(t, root.Tar(ctx, p, &b))

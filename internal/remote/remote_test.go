@@ -76,13 +76,19 @@ func TestExplain(t *testing.T) {
 		kind errs.Kind
 		want string
 	}{
-		"access denied": {"pull", fmt.Errorf("x: %w", docker.ErrInvalidAuthorization), errs.NotFound,
-			"pull access denied for busybox, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"},
-		"push denied": {"push", status(403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`), errs.Denied,
-			"denied: requested access to the resource is denied"},
+		"access denied": {
+			"pull", fmt.Errorf("x: %w", docker.ErrInvalidAuthorization), errs.NotFound,
+			"pull access denied for busybox, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+		},
+		"push denied": {
+			"push", status(403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`), errs.Denied,
+			"denied: requested access to the resource is denied",
+		},
 		"no manifest": {"pull", fmt.Errorf("x: %w", errdefs.ErrNotFound), errs.NotFound, "manifest for busybox:1 not found: manifest unknown: manifest unknown"},
-		"no such name": {"pull", status(404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), errs.NotFound,
-			"pull access denied for busybox, repository does not exist or may require 'docker login': name unknown: repository name not known to registry"},
+		"no such name": {
+			"pull", status(404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`), errs.NotFound,
+			"pull access denied for busybox, repository does not exist or may require 'docker login': name unknown: repository name not known to registry",
+		},
 		"rate":      {"pull", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), errs.Unavailable, "toomanyrequests: slow down"},
 		"broken":    {"pull", status(502, "<html>"), errs.Unavailable, "pull busybox:1: received unexpected HTTP status: 502 Bad Gateway: registry answered Bad Gateway"},
 		"cancelled": {"pull", context.Canceled, errs.Canceled, "context canceled"},

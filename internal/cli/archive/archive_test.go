@@ -163,8 +163,12 @@ func TestUnpackReplaces(t *testing.T) {
 		have, kind string
 		fails      string
 	}{
-		{"x", "file", ""}, {"x -> /etc/passwd", "file", ""}, {"x/", "file", "cannot overwrite directory with non-directory"},
-		{"x", "dir", "cannot overwrite non-directory with directory"}, {"x/", "dir", ""}, {"x -> /tmp", "dir", "cannot overwrite non-directory"},
+		{"x", "file", ""},
+		{"x -> /etc/passwd", "file", ""},
+		{"x/", "file", "cannot overwrite directory with non-directory"},
+		{"x", "dir", "cannot overwrite non-directory with directory"},
+		{"x/", "dir", ""},
+		{"x -> /tmp", "dir", "cannot overwrite non-directory"},
 	} {
 		dir := t.TempDir()
 		makeTree(t, dir, c.have)

@@ -12,7 +12,7 @@ func linkedInode(info fs.FileInfo) (inode, bool) {
 	if !ok || st.Nlink < 2 || !info.Mode().IsRegular() {
 		return inode{}, false
 	}
-	return inode{uint64(st.Dev), st.Ino}, true
+	return inode{uint64(st.Dev), st.Ino}, true //nolint:unconvert // narrower on other architectures
 }
 
 func portableMode(mode int64) int64 { return mode }

@@ -65,9 +65,16 @@ func (b *builder) refuse(*bkclient.SolveOpt) error {
 		given bool
 		name  string
 	}{
-		{f.Squash, "squash"}, {f.Compress, "compress"}, {f.Memory != 0, "memory"}, {f.MemorySwap != 0, "memory-swap"},
-		{f.CPUShares != 0, "cpu-shares"}, {f.CPUPeriod != 0, "cpu-period"}, {f.CPUQuota != 0, "cpu-quota"},
-		{f.CPUSetCPUs != "", "cpuset-cpus"}, {f.CPUSetMems != "", "cpuset-mems"}, {len(f.SecurityOpt) > 0, "security-opt"},
+		{f.Squash, "squash"},
+		{f.Compress, "compress"},
+		{f.Memory != 0, "memory"},
+		{f.MemorySwap != 0, "memory-swap"},
+		{f.CPUShares != 0, "cpu-shares"},
+		{f.CPUPeriod != 0, "cpu-period"},
+		{f.CPUQuota != 0, "cpu-quota"},
+		{f.CPUSetCPUs != "", "cpuset-cpus"},
+		{f.CPUSetMems != "", "cpuset-mems"},
+		{len(f.SecurityOpt) > 0, "security-opt"},
 		{f.Isolation != "" && f.Isolation != "default", "isolation"},
 	} {
 		if c.given {

@@ -43,8 +43,11 @@ func (h *healthFlags) apply(_ *pflag.FlagSet, d *Document) error {
 		name     string
 		negative bool
 	}{
-		{"interval", h.interval < 0}, {"timeout", h.timeout < 0}, {"retries", h.retries < 0},
-		{"start-period", h.startPeriod < 0}, {"start-interval", h.startInterval < 0},
+		{"interval", h.interval < 0},
+		{"timeout", h.timeout < 0},
+		{"retries", h.retries < 0},
+		{"start-period", h.startPeriod < 0},
+		{"start-interval", h.startInterval < 0},
 	} {
 		if v.negative {
 			return fmt.Errorf("--health-%s cannot be negative", v.name)

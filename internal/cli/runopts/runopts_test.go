@@ -76,8 +76,10 @@ func TestDocumentFields(t *testing.T) {
 		{"", func(d *Document) any {
 			return []any{d.Host.PidsLimit, d.Host.MemorySwappiness, d.Host.OomKillDisable, d.Host.Init}
 		}, `[null,null,null,null]`},
-		{"--ulimit nofile=5:10 --ulimit nofile=6 --ulimit cpu=1", func(d *Document) any { return d.Host.Ulimits },
-			`[{"Name":"cpu","Hard":1,"Soft":1},{"Name":"nofile","Hard":6,"Soft":6}]`},
+		{
+			"--ulimit nofile=5:10 --ulimit nofile=6 --ulimit cpu=1", func(d *Document) any { return d.Host.Ulimits },
+			`[{"Name":"cpu","Hard":1,"Soft":1},{"Name":"nofile","Hard":6,"Soft":6}]`,
+		},
 		{"--device /dev/a --device /dev/a:/dev/b --device /dev/a:r --device /dev/a:/dev/b:rw --device vendor.com/gpu=0", func(d *Document) any {
 			return []any{d.Host.Devices, d.Host.DeviceRequests}
 		}, `[[{"PathOnHost":"/dev/a","PathInContainer":"/dev/a","CgroupPermissions":"rwm"},
@@ -85,8 +87,10 @@ func TestDocumentFields(t *testing.T) {
 			{"PathOnHost":"/dev/a","PathInContainer":"/dev/a","CgroupPermissions":"r"},
 			{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"rw"}],
 			[{"Driver":"cdi","Count":0,"DeviceIDs":["vendor.com/gpu=0"],"Capabilities":null,"Options":null}]]`},
-		{"--gpus all", func(d *Document) any { return d.Host.DeviceRequests },
-			`[{"Driver":"","Count":-1,"DeviceIDs":null,"Capabilities":[["gpu"]],"Options":{}}]`},
+		{
+			"--gpus all", func(d *Document) any { return d.Host.DeviceRequests },
+			`[{"Driver":"","Count":-1,"DeviceIDs":null,"Capabilities":[["gpu"]],"Options":{}}]`,
+		},
 		{"-v /data -v vol:/v -v /h:/c:ro,z --tmpfs /t:size=1m --tmpfs /u --volumes-from x:ro", func(d *Document) any {
 			return []any{d.Config.Volumes, d.Host.Binds, d.Host.Tmpfs, d.Host.VolumesFrom}
 		}, `[{"/data":{}},["vol:/v","/h:/c:ro,z"],{"/t":"size=1m","/u":""},["x:ro"]]`},
@@ -100,8 +104,10 @@ func TestDocumentFields(t *testing.T) {
 			return []any{h.CapAdd, h.CapDrop, h.Privileged, h.GroupAdd, h.ReadonlyRootfs, h.SecurityOpt}
 		}, `[["A"],["ALL"],true,["5"],true,["no-new-privileges","label=disable","seccomp=unconfined"]]`},
 		{"--security-opt systempaths=unconfined", func(d *Document) any { return []any{d.Host.MaskedPaths, d.Host.ReadonlyPaths} }, `[[],[]]`},
-		{"--health-cmd true --health-interval 1s --health-retries 2", func(d *Document) any { return d.Config.Healthcheck },
-			`{"Test":["CMD-SHELL","true"],"Interval":1000000000,"Retries":2}`},
+		{
+			"--health-cmd true --health-interval 1s --health-retries 2", func(d *Document) any { return d.Config.Healthcheck },
+			`{"Test":["CMD-SHELL","true"],"Interval":1000000000,"Retries":2}`,
+		},
 		{"--no-healthcheck", func(d *Document) any { return d.Config.Healthcheck }, `{"Test":["NONE"]}`},
 		{"--dns 1.1.1.1 --dns-search a.b. --dns-search . --dns-option ndots:2 --add-host a:1.2.3.4 --add-host b=[::1] --add-host c:host-gateway", func(d *Document) any {
 			h := d.Host
@@ -123,8 +129,10 @@ func TestDocumentFields(t *testing.T) {
 			h := d.Host
 			return []any{h.BlkioDeviceReadBps, h.BlkioDeviceWriteIOps, h.BlkioWeightDevice}
 		}, `[[{"Path":"/dev/sda","Rate":1048576}],[{"Path":"/dev/sda","Rate":10}],[{"Path":"/dev/sda","Weight":20}]]`},
-		{"--sysctl net.core.somaxconn=1 --annotation a=b", func(d *Document) any { return []any{d.Host.Sysctls, d.Host.Annotations} },
-			`[{"net.core.somaxconn":"1"},{"a":"b"}]`},
+		{
+			"--sysctl net.core.somaxconn=1 --annotation a=b", func(d *Document) any { return []any{d.Host.Sysctls, d.Host.Annotations} },
+			`[{"net.core.somaxconn":"1"},{"a":"b"}]`,
+		},
 	} {
 		t.Run(c.line, func(t *testing.T) {
 			d := must(t, strings.Fields(c.line)...)

@@ -55,8 +55,10 @@ func TestClassicGolden(t *testing.T) {
 			Statuses: []*controlapi.VertexStatus{{ID: layer, Vertex: "f", Current: 5, Total: 10}},
 		},
 		{Statuses: []*controlapi.VertexStatus{
-			{ID: layer, Vertex: "f", Current: 10, Total: 10, Completed: now}, {ID: layer, Vertex: "f", Completed: now},
-			{ID: "extracting " + layer, Vertex: "f"}, {ID: "extracting " + layer, Vertex: "f", Completed: now},
+			{ID: layer, Vertex: "f", Current: 10, Total: 10, Completed: now},
+			{ID: layer, Vertex: "f", Completed: now},
+			{ID: "extracting " + layer, Vertex: "f"},
+			{ID: "extracting " + layer, Vertex: "f", Completed: now},
 		}},
 		{Logs: []*controlapi.VertexLog{{Vertex: "m", Msg: []byte("cc -o x\n")}}},
 		{Vertexes: []*controlapi.Vertex{vertex("m", "[build 2/3] RUN make", true, false, true), vertex("k", "[build 3/3] RUN kept", true, true, true)}},

@@ -249,8 +249,6 @@ type fakeProc struct {
 	started    time.Time
 	exit       *runtime.Exit
 	ignoreTerm bool
-	out        *io.PipeWriter
-	in         *bytes.Buffer
 }
 
 type fakeRuntime struct {
@@ -419,13 +417,16 @@ func (r *fakeRuntime) Kill(_ context.Context, id, exec string, sig int, _ bool) 
 
 func (r *fakeRuntime) Resize(context.Context, string, string, uint, uint) error { return nil }
 func (r *fakeRuntime) Pause(context.Context, string) error                      { return r.f.at("runtime.Pause") }
-func (r *fakeRuntime) Resume(context.Context, string) error                     { return r.f.at("runtime.Resume") }
+
+func (r *fakeRuntime) Resume(context.Context, string) error { return r.f.at("runtime.Resume") }
+
 func (r *fakeRuntime) Update(_ context.Context, _ string, res *specs.LinuxResources) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.updates = append(r.updates, res)
 	return r.f.at("runtime.Update")
 }
+
 func (r *fakeRuntime) PIDs(_ context.Context, id string) ([]int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -612,6 +613,7 @@ func (i *fakeImages) Unpin(_ context.Context, _, id string) error {
 	delete(i.pins, id)
 	return nil
 }
+
 func (i *fakeImages) pinned() int                                 { i.mu.Lock(); defer i.mu.Unlock(); return len(i.pins) }
 func (i *fakeImages) Size(context.Context, *Image) (int64, error) { return 1000, nil }
 func (i *fakeImages) Descendants(_ context.Context, ref string) ([]string, error) {
@@ -771,6 +773,7 @@ func (fakeRoot) Stat(_ context.Context, p string) (*container.PathStat, error) {
 	}
 	return st, nil
 }
+
 func (fakeRoot) Tar(_ context.Context, _ string, w io.Writer) error {
 	_, err := io.WriteString(w, "tar")
 	return err

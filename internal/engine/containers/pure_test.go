@@ -143,7 +143,8 @@ func TestMerge(t *testing.T) {
 			return c.Labels["l"] == "mine" && c.Labels["i"] == "1" && len(c.Volumes) == 2 && len(c.ExposedPorts) == 2
 		}},
 		"health check": {
-			&container.Config{Healthcheck: &container.HealthConfig{Interval: time.Minute}}, "/entry", []string{"serve"},
+			&container.Config{Healthcheck: &container.HealthConfig{Interval: time.Minute}}, "/entry",
+			[]string{"serve"},
 			func(c *container.Config) bool {
 				return c.Healthcheck.Interval == time.Minute && c.Healthcheck.Retries == 4 && len(c.Healthcheck.Test) == 2
 			},

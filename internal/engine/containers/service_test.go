@@ -365,7 +365,7 @@ func TestRestartPolicies(t *testing.T) {
 		w.rt.end(id, 0)
 		w.until("restarting", func() bool { return w.phase(id) == Restarting })
 		w.index.exact(id).mu.Lock()
-		w.index.exact(id).mu.Unlock()
+		w.index.exact(id).mu.Unlock() //nolint:staticcheck // waits until who had it let go
 		if err := w.Stop(ctx, id, StopOptions{}); err != nil && !errs.Is(err, errs.Unchanged) {
 			t.Fatal(err)
 		}

@@ -190,14 +190,20 @@ func TestAttributesAreCopied(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	web := apievents.Message{Type: apievents.ContainerEventType, Action: apievents.ActionStart, Scope: "local",
-		Actor: apievents.Actor{ID: "abc123", Attributes: map[string]string{"name": "web", "image": "nginx:1", "tier": "front"}}}
+	web := apievents.Message{
+		Type: apievents.ContainerEventType, Action: apievents.ActionStart, Scope: "local",
+		Actor: apievents.Actor{ID: "abc123", Attributes: map[string]string{"name": "web", "image": "nginx:1", "tier": "front"}},
+	}
 	exec := web
 	exec.Action = WithDetail(apievents.ActionExecCreate, "sh -c 'a: b'")
-	img := apievents.Message{Type: apievents.ImageEventType, Action: apievents.ActionPull, Scope: "local",
-		Actor: apievents.Actor{ID: "nginx:1", Attributes: map[string]string{"name": "nginx"}}}
-	net := apievents.Message{Type: apievents.NetworkEventType, Action: apievents.ActionConnect, Scope: "local",
-		Actor: apievents.Actor{ID: "ff00", Attributes: map[string]string{"name": "web", "type": "bridge"}}}
+	img := apievents.Message{
+		Type: apievents.ImageEventType, Action: apievents.ActionPull, Scope: "local",
+		Actor: apievents.Actor{ID: "nginx:1", Attributes: map[string]string{"name": "nginx"}},
+	}
+	net := apievents.Message{
+		Type: apievents.NetworkEventType, Action: apievents.ActionConnect, Scope: "local",
+		Actor: apievents.Actor{ID: "ff00", Attributes: map[string]string{"name": "web", "type": "bridge"}},
+	}
 	for name, tc := range map[string]struct {
 		f    filter.Set
 		e    apievents.Message
@@ -234,7 +240,7 @@ func TestFilters(t *testing.T) {
 			}
 		})
 	}
-	if _, err := New().Subscribe(Query{Filters: filter.Set{"nmae": {"x"}}}); !errs.Is(err, errs.Invalid) {
+	if _, err := New().Subscribe(Query{Filters: filter.Set{"name": {"x"}}}); !errs.Is(err, errs.Invalid) {
 		t.Errorf("unknown filter: %v", err)
 	}
 }

@@ -141,7 +141,7 @@ func (l *loader) store(name string, want digest.Digest, size int64, r io.Reader)
 		return desc, err
 	}
 	desc.MediaType = layerType(layer.Detect(head[:n]))
-	in := io.Reader(io.MultiReader(bytes.NewReader(head[:n]), r))
+	in := io.MultiReader(bytes.NewReader(head[:n]), r)
 	if size > 1<<20 {
 		in = &meter{r: in, id: id, status: loadWords.reading, total: size, sink: l.p}
 	}

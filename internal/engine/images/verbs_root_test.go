@@ -107,8 +107,10 @@ func TestErrorsAreDockers(t *testing.T) {
 		text string
 	}{
 		"unknown name": {func() error { _, err := e.Resolve(e.ctx, "nope", nil); return err }, errs.NotFound, "No such image: nope:latest"},
-		"unknown id": {func() error { _, err := e.Resolve(e.ctx, "sha256:"+strings.Repeat("0", 64), nil); return err },
-			errs.NotFound, "No such image: sha256:" + strings.Repeat("0", 64)},
+		"unknown id": {
+			func() error { _, err := e.Resolve(e.ctx, "sha256:"+strings.Repeat("0", 64), nil); return err },
+			errs.NotFound, "No such image: sha256:" + strings.Repeat("0", 64),
+		},
 		"bad name":      {func() error { _, err := e.Resolve(e.ctx, "a/UPPER", nil); return err }, errs.Invalid, "invalid reference format: repository name (a/UPPER) must be lowercase"},
 		"bad tag":       {func() error { return e.Tag(e.ctx, "app:1", "x:-bad") }, errs.Invalid, "invalid reference format: x:-bad"},
 		"tag by digest": {func() error { return e.Tag(e.ctx, "app:1", "x@sha256:"+strings.Repeat("0", 64)) }, errs.Invalid, "refusing to create a tag with a digest reference"},

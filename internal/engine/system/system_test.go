@@ -53,8 +53,10 @@ func TestHostWithOldCgroups(t *testing.T) {
 		"sys/fs/cgroup/memory/memory.limit_in_bytes": "",
 		"sys/fs/cgroup/cpu,cpuacct/cpu.shares":       "",
 	}))
-	want := host{kernel: "6.18.1-test", os: "Some Linux 12 (worm)", osVersion: "12", memory: 1 << 20, forwarding: true, seccomp: true, cgroupns: true,
-		cgroup: cgroups{version: 1, memory: true, shares: true}}
+	want := host{
+		kernel: "6.18.1-test", os: "Some Linux 12 (worm)", osVersion: "12", memory: 1 << 20, forwarding: true, seccomp: true, cgroupns: true,
+		cgroup: cgroups{version: 1, memory: true, shares: true},
+	}
 	if diff := cmp.Diff(want, h, cmp.AllowUnexported(host{}, cgroups{})); diff != "" {
 		t.Error(diff)
 	}
@@ -95,8 +97,10 @@ func (cache) DiskUsage(context.Context) ([]*build.CacheRecord, error) {
 
 func TestInfo(t *testing.T) {
 	bus := events.New()
-	s := New(Config{ID: "id", Version: "1.2", HTTPProxy: "http://user:secret@proxy:1", InsecureRegistries: []string{"10.0.0.0/8", "reg:5000"},
-		Runtimes: map[string]system.Runtime{"skiff": {}}, DefaultRuntime: "skiff"},
+	s := New(Config{
+		ID: "id", Version: "1.2", HTTPProxy: "http://user:secret@proxy:1", InsecureRegistries: []string{"10.0.0.0/8", "reg:5000"},
+		Runtimes: map[string]system.Runtime{"skiff": {}}, DefaultRuntime: "skiff",
+	},
 		Deps{Containers: counted{}, Events: bus, Log: slog.New(slog.DiscardHandler)})
 	i, err := s.Info(t.Context())
 	if err != nil {

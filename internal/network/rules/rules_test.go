@@ -59,11 +59,13 @@ func TestElements(t *testing.T) {
 	}{
 		"on every address": {
 			Port{Host: netip.MustParseAddrPort("0.0.0.0:258"), Proto: "udp", To: netip.MustParseAddrPort("10.0.0.2:80")},
-			SetPortsAny, "udp . 258 : 10.0.0.2 . 80", []byte{17, 1, 2},
+			SetPortsAny, "udp . 258 : 10.0.0.2 . 80",
+			[]byte{17, 1, 2},
 		},
 		"on one address": {
 			Port{Host: netip.MustParseAddrPort("127.0.0.1:80"), Proto: "tcp", To: netip.MustParseAddrPort("10.0.0.2:80")},
-			SetPorts, "127.0.0.1 . tcp . 80 : 10.0.0.2 . 80", []byte{127, 0, 0, 1, 6, 0, 80},
+			SetPorts, "127.0.0.1 . tcp . 80 : 10.0.0.2 . 80",
+			[]byte{127, 0, 0, 1, 6, 0, 80},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -285,7 +285,7 @@ func (s *setup) writeProc(path, value string) error {
 		return &os.PathError{Op: "open", Path: "/proc/" + path, Err: err}
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if _, err := (rawFD(fd)).Write([]byte(value)); err != nil {
+	if _, err := rawFD(fd).Write([]byte(value)); err != nil {
 		return &os.PathError{Op: "write", Path: "/proc/" + path, Err: err}
 	}
 	return nil

@@ -95,16 +95,20 @@ func TestInside(t *testing.T) {
 		{"sees its group as the root", "grep -c -v '/$' /proc/self/cgroup", "0\n", none},
 		{"has an empty inheritable set", "grep CapInh /proc/self/status", "CapInh:\t0000000000000000\n", none},
 		{"has docker's capabilities", "grep -E 'CapEff|CapBnd' /proc/self/status", "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n", none},
-		{"has no capability as a user", "grep -E 'CapEff|CapPrm' /proc/self/status; id", "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nuid=1000(joe) gid=1001(staff) groups=10(wheel),1001(staff)\n",
-			func(l *runtime.Launch) { l.User = &runtime.User{Spec: "joe"} }},
+		{
+			"has no capability as a user", "grep -E 'CapEff|CapPrm' /proc/self/status; id", "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nuid=1000(joe) gid=1001(staff) groups=10(wheel),1001(staff)\n",
+			func(l *runtime.Launch) { l.User = &runtime.User{Spec: "joe"} },
+		},
 		{"is at home", "echo $HOME", "/home/joe\n", func(l *runtime.Launch) { l.User = &runtime.User{Spec: "joe"} }},
 		{"has added groups", "id -G", "1001 10 20\n", func(l *runtime.Launch) { l.User = &runtime.User{Spec: "joe", Groups: []string{"extra"}} }},
 		{"may open its own output as a user", "echo ok > /dev/stdout", "ok\n", func(l *runtime.Launch) { l.User = &runtime.User{Spec: "joe"} }},
 		{"is in its working directory", "pwd", "/made/here\n", func(l *runtime.Launch) { l.Spec.Process.Cwd = "/made/here" }},
 		{"cannot write a read-only root", "touch /x 2>/dev/null || echo no; touch /dev/shm/y && echo yes", "no\nyes\n", func(l *runtime.Launch) { l.Spec.Root.Readonly = true }},
 		{"is confined by seccomp", "unshare -n true 2>&1 | grep -c 'not permitted'; grep Seccomp: /proc/self/status", "1\nSeccomp:\t2\n", func(l *runtime.Launch) { l.Spec.Linux.Seccomp = profile }},
-		{"is confined without privileges to gain", "grep NoNewPrivs /proc/self/status; unshare -n true 2>&1 | grep -c 'not permitted'", "NoNewPrivs:\t1\n1\n",
-			func(l *runtime.Launch) { l.Spec.Linux.Seccomp, l.Spec.Process.NoNewPrivileges = profile, true }},
+		{
+			"is confined without privileges to gain", "grep NoNewPrivs /proc/self/status; unshare -n true 2>&1 | grep -c 'not permitted'", "NoNewPrivs:\t1\n1\n",
+			func(l *runtime.Launch) { l.Spec.Linux.Seccomp, l.Spec.Process.NoNewPrivileges = profile, true },
+		},
 		{"may have one process only", "(true) 2>/dev/null && echo forked; echo done", "", func(l *runtime.Launch) {
 			l.Spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: &limit}
 			l.Spec.Process.Args = []string{"true"}

@@ -131,7 +131,8 @@ func TestSharedNamespaces(t *testing.T) {
 		switch n.Type {
 		case specs.PIDNamespace, specs.UTSNamespace, specs.IPCNamespace, specs.NetworkNamespace:
 			l.Spec.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/%s", st.PID, map[specs.LinuxNamespaceType]string{
-				specs.PIDNamespace: "pid", specs.UTSNamespace: "uts", specs.IPCNamespace: "ipc", specs.NetworkNamespace: "net"}[n.Type])
+				specs.PIDNamespace: "pid", specs.UTSNamespace: "uts", specs.IPCNamespace: "ipc", specs.NetworkNamespace: "net",
+			}[n.Type])
 		}
 	}
 	l.Spec.Hostname = ""
