@@ -90,10 +90,6 @@ func (i ctrImages) Lowers(ctx context.Context, img *containers.Image) ([]string,
 	return i.s.Lowers(ctx, handle(img))
 }
 
-func (i ctrImages) Pin(ctx context.Context, img *containers.Image, containerID string) error {
-	return i.s.Pin(ctx, containerID, handle(img))
-}
-
 func (i ctrImages) Unpin(ctx context.Context, _, containerID string) error {
 	return i.s.Unpin(ctx, containerID)
 }
