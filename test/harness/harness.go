@@ -302,8 +302,10 @@ func (d *Daemon) Finish() {
 	if d.t.Failed() {
 		d.t.Logf("--- end of skiffd's log\n%s", d.LogTail())
 	}
-	if _, err := net.Dial("unix", d.Sock); err != nil {
+	if conn, err := net.Dial("unix", d.Sock); err != nil {
 		_ = d.TryLaunch()
+	} else {
+		_ = conn.Close() // the daemon would wait for its request when it ends
 	}
 	ids := strings.Fields(d.Try("", "docker", "ps", "-aq").Stdout)
 	if len(ids) > 0 {
