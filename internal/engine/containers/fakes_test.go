@@ -406,8 +406,11 @@ func (r *fakeRuntime) Kill(_ context.Context, id, exec string, sig int, _ bool) 
 	if exec != "" {
 		p = r.execs[exec]
 	}
-	if p == nil || p.exit != nil {
+	if p == nil {
 		return errs.New(errs.NotFound, "no such process")
+	}
+	if p.exit != nil {
+		return errs.New(errs.Conflict, "the process has ended")
 	}
 	if syscall.Signal(sig) == syscall.SIGKILL || syscall.Signal(sig) == syscall.SIGTERM && !p.ignoreTerm {
 		r.endLocked(p, 128+sig)

@@ -302,6 +302,27 @@ func TestStop(t *testing.T) {
 			t.Errorf("phase %s", p)
 		}
 	})
+	t.Run("waits for an exit that is under way", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.run("box")
+		w.rt.mu.Lock()
+		events := w.rt.events
+		w.rt.events = nil // the exit is told of below
+		w.rt.endLocked(w.rt.ctrs[id], 0)
+		exit := *w.rt.ctrs[id].exit
+		w.rt.mu.Unlock()
+		stopped := make(chan error, 1)
+		go func() { stopped <- w.Stop(ctx, id, StopOptions{Timeout: &zero}) }()
+		select {
+		case err := <-stopped:
+			t.Errorf("stopped before the exit was told of: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		events <- exit
+		if err := <-stopped; err != nil || w.phase(id) != Exited {
+			t.Errorf("phase %s, %v", w.phase(id), err)
+		}
+	})
 	t.Run("bad signals", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.run("box")

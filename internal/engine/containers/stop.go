@@ -173,7 +173,7 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 	}
 	err = s.o.Runtime.Kill(ctx, c.id, "", int(sig), false)
 	switch {
-	case errs.Is(err, errs.NotFound):
+	case errs.Is(err, errs.NotFound), errs.Is(err, errs.Conflict):
 		return nil // it has ended: the exit is under way
 	case err != nil:
 		return fmt.Errorf("send signal %d: %w", sig, err)
