@@ -64,11 +64,12 @@ func (s *Service) pullOne(ctx context.Context, repo *remote.Repository, named re
 		return diskFull(err)
 	}
 	defer end()
-	p.Emit(progress.Event{ID: oci.Object(named), Status: "Pulling from " + reference.Path(named)})
 	f, err := s.fetchDocuments(ctx, repo, named, o.Platform)
 	if err != nil {
 		return diskFull(err)
 	}
+	// Not before: what is not there is told with a status.
+	p.Emit(progress.Event{ID: oci.Object(named), Status: "Pulling from " + reference.Path(named)})
 	open := repo.Blob
 	if err := s.fetchLayers(ctx, f.m.Layers, f.diffIDs, open, pullWords, p); err != nil {
 		return repo.Explain(err)
