@@ -236,6 +236,11 @@ func (s *setup) execute() error {
 	if err := defaultSignals(); err != nil {
 		return err
 	}
+	if s.gate != nil {
+		if err := s.wait(); err != nil {
+			return err
+		}
+	}
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close descriptors: %w", err)
 	}

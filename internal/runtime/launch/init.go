@@ -53,6 +53,7 @@ type setup struct {
 	ownDev  bool
 	sources []int // bind mounts' sources, by index of Spec.Mounts
 	pids    int   // the file that limits processes
+	gate    *waiter
 
 	env  []string
 	argv []string
@@ -87,6 +88,12 @@ func become() error {
 func (s *setup) create() error {
 	if err := s.openHostFiles(); err != nil {
 		return err
+	}
+	if s.req.Gate > 0 {
+		unix.CloseOnExec(s.req.Gate)
+		if err := s.listenAt(s.req.Gate); err != nil {
+			return err
+		}
 	}
 	if s.has("cgroup") {
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {

@@ -38,6 +38,7 @@ const (
 	fdControl = 3
 	fdJoin    = 4 // pidfd of the container's first process, for an exec
 	fdRoot    = 5 // that process's root
+	fdMore    = 4 // the first of those that a request names, for a start
 )
 
 // A request tells the child what to become.
@@ -60,6 +61,7 @@ type request struct {
 	CgroupPath string
 	PIDsFile   string // limit of processes: set at the very end,
 	PIDsMax    string // since the launcher's threads count too
+	Gate       int    // a descriptor; 0: none, execute at once
 }
 
 // The types below hold what the child needs of a specification, and no more.
@@ -126,10 +128,11 @@ func commandOf(p *specs.Process) *command {
 	}
 }
 
-// An answer comes from the child: the terminal (with a descriptor), that it is
-// about to execute the command, or why it failed.
+// An answer comes from the child: the terminal (with a descriptor), that it
+// waits at its gate, that it is about to execute the command, or why it failed.
 type answer struct {
 	Console bool
+	Created bool
 	Ready   bool
 	Code    int
 	Text    string

@@ -42,8 +42,16 @@ type Child struct {
 // Streams are the ends that the child gets; those not set are /dev/null.
 type Streams [3]*os.File
 
+// Options are what [Host.Start] needs beside the launch.
+type Options struct {
+	MountPoint string // where the root is attached before it becomes "/", in the child's mounts only
+	// Gate, if set, is where the child waits once all is prepared: [Child.Go]
+	// returns then, and the command is executed when anybody calls [Release].
+	Gate *os.File
+}
+
 // Start clones the first process of a container. Its control group must exist.
-func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, streams Streams, mountPoint string) (*Child, error) {
+func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, streams Streams, o Options) (*Child, error) {
 	if err := check(l.Spec); err != nil {
 		return nil, err
 	}
@@ -51,7 +59,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	req := &request{
 		ID: l.ID, Spec: worldOf(l.Spec), Process: commandOf(l.Spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
 		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
-		MountPoint: mountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: linux.CgroupsPath,
+		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: linux.CgroupsPath,
 	}
 	if linux.Resources != nil {
 		req.PIDsFile, req.PIDsMax = g.PIDsFile(linux.Resources.Pids)
@@ -65,7 +73,12 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 			_ = unix.Close(j.fd)
 		}
 	}()
-	return h.spawn(req, g, join, flags, streams, nil)
+	var more []int
+	if o.Gate != nil {
+		req.Gate, more = fdMore+len(more), append(more, int(o.Gate.Fd()))
+		defer goruntime.KeepAlive(o.Gate)
+	}
+	return h.spawn(req, g, join, flags, streams, more)
 }
 
 // Exec clones one more process into the container whose first process pid is;
@@ -224,6 +237,9 @@ func (h *Host) spawn(req *request, g *cgroup.Group, join []joined, flags uintptr
 	for _, fd := range more {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
+	if req.Gate > 0 { // two threads: neither may wait for the other
+		attr.Env = []string{"GOGC=off", "GOMAXPROCS=2"}
+	}
 	if h.Cgroups.Unified() {
 		dir, err := g.FD()
 		if err != nil {
@@ -276,8 +292,8 @@ func (h *Host) clone(c *Child, g *cgroup.Group, join []joined, attr *syscall.Pro
 	return nil
 }
 
-// Go tells the child what to become and waits until it is. With a terminal, its
-// master end is returned. A failure of the command itself is a
+// Go tells the child what to become and waits until it is, or until it waits at
+// its gate. With a terminal, its master end is returned. A failure of the command itself is a
 // *runtime.StartError. The child of a failed Go ends by itself.
 func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 	defer func() { _ = c.conn.Close() }()
@@ -316,6 +332,11 @@ func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 			return console, nil
 		case err != nil:
 			return console, fmt.Errorf("hear from child: %w", err)
+		case a.Created:
+			if !stop() {
+				return console, context.Canceled
+			}
+			return console, nil
 		case a.Console && r.fd >= 0 && console == nil:
 			if err := unix.SetNonblock(r.fd, true); err != nil {
 				return nil, err

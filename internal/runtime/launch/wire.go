@@ -137,6 +137,7 @@ func maybe[T any](c *coder, p **T, item func(*coder, *T)) {
 
 func (a *answer) fields(c *coder) {
 	c.flag(&a.Console)
+	c.flag(&a.Created)
 	c.flag(&a.Ready)
 	num(c, &a.Code)
 	text(c, &a.Text)
@@ -172,6 +173,7 @@ func (r *request) fields(c *coder) {
 	text(c, &r.CgroupPath)
 	text(c, &r.PIDsFile)
 	text(c, &r.PIDsMax)
+	num(c, &r.Gate)
 }
 
 func rootfsFields(c *coder, r *runtime.Rootfs) {

@@ -63,7 +63,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own},
 	}
 	clone := func(streams launch.Streams) (*launch.Child, error) {
-		return s.host.Start(l, prog, group, streams, filepath.Join(c.dir, "root"))
+		return s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})
 	}
 	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
 		return none, err
