@@ -72,6 +72,11 @@ func (s *setup) mount(i int, m *mount) error {
 	if err != nil {
 		return err
 	}
+	if m.Type != "proc" {
+		if err := s.outsideProc(target, dest); err != nil {
+			return err
+		}
+	}
 	if m.Type == "tmpfs" {
 		if err := inheritMode(fd, target, o.Data); err != nil {
 			return err
