@@ -1,6 +1,6 @@
 //go:build root
 
-package e2e
+package attack
 
 import (
 	"os"
@@ -72,34 +72,6 @@ func TestHostNullDeviceOutOfReach(t *testing.T) {
 	}
 	if before.Ctim != after.Ctim {
 		t.Error("the host's /dev/null was changed")
-	}
-}
-
-// docker cp races with a container that swaps a directory for a link.
-func TestCVE_2018_15664_CopyRace(t *testing.T) {
-	d := daemon(t)
-	out := filepath.Join(d.Dir, "outside")
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(out, "f"), []byte("the host's"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	id := d.Run("docker", "run", "-d", "busybox", "sh", "-c",
-		"while :; do rm -rf /x; mkdir /x; echo mine > /x/f; rm -rf /x; ln -s /proc/1/root"+out+" /x; rm -f /x; ln -s "+out+" /x; done")
-	payload := filepath.Join(d.Dir, "payload")
-	if err := os.WriteFile(payload, []byte("evil"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for range 25 {
-		if r := d.Try("", "docker", "cp", id+":/x/f", "-"); strings.Contains(r.Stdout, "the host's") {
-			t.Fatal("read the host")
-		}
-		d.Try("", "docker", "cp", payload, id+":/x/g")
-	}
-	ents, err := os.ReadDir(out)
-	if err != nil || len(ents) != 1 {
-		t.Errorf("the host's directory: %v, %v", ents, err)
 	}
 }
 

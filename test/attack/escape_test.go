@@ -1,0 +1,301 @@
+//go:build root
+
+package attack
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skiff-containers/skiff/test/harness"
+)
+
+// The container overwrites the program that enters it (as in 2019): while it is
+// its own first process, by a command that is /proc/self/exe, by a loader that
+// is, and while execs come in.
+func TestCVE_2019_5736_SelfExe(t *testing.T) {
+	d := daemon(t)
+	image(t, d, "evil", []entry{
+		{name: "bin/loader", link: "/proc/self/exe"},
+		{name: "bin/hashbang", body: "#!/proc/self/exe\n"},
+	})
+	before := programs(t, d)
+	for _, args := range [][]string{
+		{"run", "--rm", "evil", "/proc/self/exe"},
+		{"run", "--rm", "evil", "loader"},
+		{"run", "--rm", "evil", "hashbang"},
+		{"run", "--rm", "--init", "evil", "sh", "-c", "echo evil > /proc/1/exe"},
+		{"run", "--rm", "--init", "--cap-add", "SYS_PTRACE", "evil", "sh", "-c", "cp /proc/1/exe /tmp/x && echo evil > /proc/1/exe"},
+	} {
+		if r := d.Try("", "docker", args...); r.Code == 0 {
+			t.Errorf("%v succeeds: %q", args, r.Stdout)
+		}
+	}
+	for _, more := range [][]string{nil, {"--cap-add", "SYS_PTRACE"}} {
+		t.Run(fmt.Sprint("exec ", more), func(t *testing.T) {
+			report := spyOnExecs(t, d, more)
+			if strings.Contains(report, "WROTE") {
+				t.Errorf("the spy:\n%s", report)
+			}
+		})
+	}
+	if after := programs(t, d); after != before {
+		t.Errorf("the engine's programs were %s and are %s", before, after)
+	}
+	want(t, "it still runs containers", d.Run("docker", "run", "--rm", "busybox", "echo", "fine"), "fine")
+}
+
+// programs tells the shim's program apart from a changed one.
+func programs(t *testing.T, d *harness.Daemon) string {
+	t.Helper()
+	var out []string
+	ents, _ := os.ReadDir("/proc")
+	for _, e := range ents {
+		cmd, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if !strings.Contains(string(cmd), d.ExecRoot) || !strings.Contains(string(cmd), "shim") {
+			continue
+		}
+		exe, err := os.ReadFile("/proc/" + e.Name() + "/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, fmt.Sprintf("%d bytes, sum %x", len(exe), sha256.Sum256(exe)))
+	}
+	if len(out) != 1 {
+		t.Fatalf("%d shims", len(out))
+	}
+	return out[0]
+}
+
+// A process that waits for an exec to come in looks through it at the host: by
+// its descriptors, its working directory, its root, or by tracing it.
+func TestCVE_2016_9962_ExecSpied(t *testing.T) {
+	d := daemon(t)
+	report := spyOnExecs(t, d, nil)
+	for line := range strings.Lines(report) {
+		if strings.HasPrefix(line, "SAW") || strings.HasPrefix(line, "WROTE") || strings.HasPrefix(line, "TRACED") ||
+			strings.HasPrefix(line, "program") || strings.HasPrefix(line, "descriptor") {
+			t.Errorf("the spy: %s", line)
+		}
+	}
+}
+
+// spyOnExecs lets a process of a container spy on all that enters it, while execs do,
+// and returns what it was able to see.
+func spyOnExecs(t *testing.T, d *harness.Daemon, more []string) string {
+	t.Helper()
+	args := append([]string{"run", "-d"}, program(t, "spy")...)
+	id := d.Run("docker", append(append(args, more...), "busybox", "/attack")...)
+	defer d.Run("docker", "rm", "-f", id)
+	harness.Eventually(t, waitLong, func() string {
+		if d.Run("docker", "logs", id) == "" {
+			return "the spy has not begun"
+		}
+		return ""
+	})
+	for range 12 {
+		d.Run("docker", "exec", id, "true")
+	}
+	report := d.Run("docker", "logs", id)
+	if !strings.Contains(report, "met ") {
+		t.Errorf("the spy met nobody:\n%s", report)
+	}
+	t.Log(report)
+	return report
+}
+
+// The host's descriptors and directories stay outside: from a working directory
+// that names one, in the image and at run and exec, and in what a process has.
+func TestCVE_2024_21626_LeakedDescriptors(t *testing.T) {
+	d := daemon(t)
+	const list = "ls /proc/self/fd; cat /proc/self/mountinfo | grep -c /proc/self/fd; pwd; ls -d ../../../../../../../../var/lib/dpkg"
+	const clean = "0\n1\n2\n3\n0\n/" // 3 is the listing's own
+	run := d.Run("docker", "run", "-d", "busybox", "sh", "-c", list+"; exec sleep 1000")
+	harness.Eventually(t, waitLong, func() string {
+		if strings.Contains(d.Try("", "docker", "logs", run).Stderr, "dpkg") {
+			return ""
+		}
+		return "the container has not looked yet"
+	})
+	want(t, "run", strings.TrimSpace(d.Try("", "docker", "logs", run).Stdout), clean)
+	want(t, "exec", d.Try("", "docker", "exec", run, "sh", "-c", list).Out(), clean)
+	want(t, "exec with a terminal", strings.ReplaceAll(d.Try("", "docker", "exec", "-t", run, "sh", "-c", "ls -1 /proc/self/fd").Out(), "\r", ""), "0\n1\n2\n3")
+	for fd := 3; fd < 16; fd++ {
+		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
+		for _, args := range [][]string{
+			{"run", "--rm", "-w", dir, "busybox", "ls", "../../../../../var/lib/dpkg"},
+			{"exec", "-w", dir, run, "ls", "../../../../../var/lib/dpkg"},
+			{"exec", "-w", dir + "/../../../..", run, "ls", "var/lib/dpkg"},
+		} {
+			if r := d.Try("", "docker", args...); r.Code == 0 || strings.Contains(r.Stdout, "status") {
+				t.Errorf("%v: %d %q", args, r.Code, r.Stdout)
+			}
+		}
+	}
+	image(t, d, "evil", []entry{{name: "cwd", link: "/proc/self/fd/8"}}, "WORKDIR /cwd")
+	if r := d.Try("", "docker", "run", "--rm", "evil", "ls", "../../../../../var/lib/dpkg"); r.Code == 0 {
+		t.Errorf("the image's working directory: %q", r.Stdout)
+	}
+	if r := d.Try("FROM busybox\nWORKDIR /proc/self/fd/8\nRUN ls ../../../../../var/lib/dpkg\n", "docker", "build", "--progress=plain", "-"); r.Code == 0 {
+		t.Errorf("a build's working directory: %q", r.Stderr)
+	}
+}
+
+// The files by which the kernel calls programs of the host's.
+func TestHelpersOfTheKernel(t *testing.T) {
+	d := daemon(t)
+	paths := []string{"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug", "/sys/kernel/uevent_helper", "/proc/sysrq-trigger", "/proc/sys/fs/binfmt_misc/register"}
+	before := readAll(paths)
+	script := ""
+	for _, p := range paths {
+		script += "test -e " + p + " && echo '|/evil %P' 2>/dev/null > " + p + " && echo wrote " + p + "; mount -o remount,rw " + filepath.Dir(p) + " 2>/dev/null && echo remounted " + p + ";"
+	}
+	want(t, "run", d.Try("", "docker", "run", "--rm", "busybox", "sh", "-c", "{ "+script+" } 2>/dev/null").Out(), "")
+	id := d.Run("docker", "run", "-d", "busybox", "sleep", "1000")
+	want(t, "exec", d.Try("", "docker", "exec", id, "sh", "-c", "{ "+script+" } 2>/dev/null").Out(), "")
+	if after := readAll(paths); after != before {
+		t.Errorf("they were\n%s\nand are\n%s", before, after)
+	}
+}
+
+func readAll(paths []string) string {
+	var out strings.Builder
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		fmt.Fprintln(&out, p, string(b), err)
+	}
+	return out.String()
+}
+
+// release_agent of a hierarchy that the container mounts itself.
+func TestCVE_2022_0492_ReleaseAgent(t *testing.T) {
+	d := daemon(t)
+	for _, script := range []string{
+		"mkdir /tmp/c && mount -t cgroup -o rdma cgroup /tmp/c",
+		"mkdir /tmp/c && mount -t cgroup2 none /tmp/c",
+		"unshare -UrmC sh -c 'mkdir /tmp/c && mount -t cgroup -o rdma cgroup /tmp/c'",
+		"unshare -Ur true",
+		"for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/release_agent; do echo /evil > $f && exit 0; done 2>/dev/null; exit 1",
+		"mkdir /sys/fs/cgroup/x /sys/fs/cgroup/*/x 2>/dev/null",
+		"mount -o remount,rw /sys/fs/cgroup 2>/dev/null",
+	} {
+		if r := d.Try("", "docker", "run", "--rm", "busybox", "sh", "-c", script); r.Code == 0 {
+			t.Errorf("%s succeeds: %q", script, r.Stdout)
+		}
+	}
+}
+
+// With the host's namespace of control groups, they are read-only too.
+func TestCVE_2023_25809_CgroupsAreReadOnly(t *testing.T) {
+	d := daemon(t)
+	for _, ns := range []string{"private", "host"} {
+		r := d.Try("", "docker", "run", "--rm", "--cgroupns", ns, "busybox", "sh", "-c",
+			"grep -E ' - cgroup2? ' /proc/self/mountinfo | grep -v ' ro,'; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/*/x 2>/dev/null && echo made; true")
+		want(t, ns, r.Out(), "")
+	}
+}
+
+// Kernel parameters that are the host's, by name, by a value that says more, or
+// by a name that leads elsewhere.
+func TestCVE_2022_0811_Sysctls(t *testing.T) {
+	d := daemon(t)
+	paths := []string{"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/shm_rmid_forced", "/proc/sys/vm/overcommit_memory", "/proc/sys/kernel/hostname"}
+	before := readAll(paths)
+	for _, kv := range []string{
+		"kernel.core_pattern=|/evil",
+		"kernel.shm_rmid_forced=1+kernel.core_pattern=|/evil #",
+		"kernel.shm_rmid_forced=1\nkernel.core_pattern=|/evil",
+		"kernel.shm_rmid_forced+kernel.core_pattern=|/evil",
+		"net.ipv4.ip_forward=1+kernel.core_pattern=|/evil",
+		"net/../kernel/core_pattern=|/evil",
+		"net.ipv4/../../kernel/core_pattern=|/evil",
+		"net.ipv4.conf.all..../../kernel.core_pattern=|/evil",
+		"fs.mqueue/../../kernel/core_pattern=|/evil",
+		"kernel.shmmax/../core_pattern=|/evil",
+		"kernel/shm_rmid_forced/../core_pattern=|/evil",
+		"vm.overcommit_memory=1",
+		"kernel.hostname=evil",
+	} {
+		if r := d.Try("", "docker", "run", "--rm", "--sysctl", kv, "busybox", "cat", "/proc/sys/kernel/core_pattern"); r.Code == 0 {
+			t.Errorf("%q is taken: %q", kv, r.Stdout)
+		}
+	}
+	if after := readAll(paths); after != before {
+		t.Errorf("they were\n%s\nand are\n%s", before, after)
+	}
+	want(t, "one of the container's own", d.Run("docker", "run", "--rm", "--sysctl", "kernel.shm_rmid_forced=1", "busybox", "cat", "/proc/sys/kernel/shm_rmid_forced"), "1")
+	want(t, "the host's", readAll(paths), before)
+}
+
+// Files and directories that tell of the host or control it.
+func TestCVE_2017_16539_MaskedFiles(t *testing.T) {
+	d := daemon(t)
+	id := d.Run("docker", "run", "-d", "busybox", "sleep", "1000")
+	for _, p := range strings.Fields("/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats /sys/firmware") {
+		// The length of a listing or a file that is there: none.
+		want(t, p, d.Try("", "docker", "exec", id, "sh", "-c", "{ ls -A "+p+"/ || head -c 100 "+p+"; } 2>/dev/null").Out(), "")
+		if r := d.Try("", "docker", "exec", id, "sh", "-c", "test -e "+p+" && umount "+p); r.Code == 0 {
+			t.Errorf("%s is uncovered", p)
+		}
+	}
+	for _, p := range strings.Fields("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger") {
+		if r := d.Try("", "docker", "exec", id, "sh", "-c", "! test -e "+p+" || grep -q ' "+p+" ro,' /proc/self/mountinfo"); r.Code != 0 {
+			t.Errorf("%s is not read-only", p)
+		}
+	}
+	if r := d.Try("", "docker", "exec", id, "sh", "-c", "echo 'scsi remove-single-device 0 0 0 0' > /proc/scsi/scsi"); r.Code == 0 {
+		t.Error("it removes disks")
+	}
+}
+
+// The counters of energy, from which secrets were computed, and those of heat.
+func TestCVE_2020_8694_EnergyCounters(t *testing.T) {
+	d := daemon(t)
+	want(t, "counters", d.Try("", "docker", "run", "--rm", "busybox", "sh", "-c",
+		"find /sys/ -name energy_uj 2>/dev/null | xargs cat 2>/dev/null; ls -A /sys/devices/virtual/powercap 2>/dev/null; ls -A /sys/devices/system/cpu/cpu*/thermal_throttle 2>/dev/null | grep -v :; true").Out(), "")
+}
+
+// Each process gets a session keyring of its own: nobody else's keys are in it.
+func TestKeyringsAreNotShared(t *testing.T) {
+	d := daemon(t)
+	// The usual profile allows none of it.
+	if r := d.Try("", "docker", append(append([]string{"run", "--rm"}, program(t, "keyring")...), "busybox", "/attack")...); r.Code == 0 {
+		t.Errorf("keys by default: %q", r.Stdout)
+	}
+	seen := map[string]string{}
+	look := func(what string, args ...string) {
+		t.Helper()
+		f := strings.Fields(d.Run("docker", args...))
+		if len(f) != 3 || !strings.HasPrefix(f[1], "_ses.") || f[2] != "false" {
+			t.Errorf("%s: %q", what, f)
+			return
+		}
+		if other, ok := seen[f[0]]; ok {
+			t.Errorf("%s and %s share a keyring", what, other)
+		}
+		seen[f[0]] = what
+	}
+	args := append(program(t, "keyring"), "--security-opt", "seccomp=unconfined", "busybox")
+	look("a container", append(append([]string{"run", "--rm"}, args...), "/attack")...)
+	look("another", append(append([]string{"run", "--rm"}, args...), "/attack")...)
+	id := d.Run("docker", append(append([]string{"run", "-d"}, args...), "sleep", "1000")...)
+	look("an exec", "exec", id, "/attack")
+	look("another exec", "exec", id, "/attack")
+}
+
+// Each command is the leader of a session of its own and controls no terminal
+// but its own, so nothing typed by TIOCSTI reaches the caller's.
+func TestTerminalsAreNotShared(t *testing.T) {
+	d := daemon(t)
+	id := d.Run("docker", "run", "-d", "busybox", "sleep", "1000")
+	const script = "exec 2>&1; (: </dev/tty) 2>/dev/null && echo has a terminal; awk '{print $1 == $6, $7}' /proc/$$/stat"
+	want(t, "run", d.Run("docker", "run", "--rm", "busybox", "sh", "-c", script), "1 0")
+	want(t, "exec", d.Run("docker", "exec", id, "sh", "-c", script), "1 0")
+	out := strings.Fields(d.Run("docker", "exec", "-t", id, "sh", "-c", "awk '{print $1 == $6, $7 != 0}' /proc/$$/stat; readlink /proc/$$/fd/0"))
+	if len(out) != 3 || out[0] != "1" || out[1] != "1" || !strings.HasPrefix(out[2], "/dev/pts/") {
+		t.Errorf("exec -t: %q", out)
+	}
+}
