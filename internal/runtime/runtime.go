@@ -2,7 +2,8 @@
 // the parent process of every container: what to launch, and what became of it.
 //
 // The rooms below it: spec (container configuration → OCI spec, pure), launch
-// (what the shim does), shim (the shim's server and its client), fake.
+// (what the shim does), oci (other runtimes, by their command lines), shim (the
+// shim's server and its client), fake.
 package runtime
 
 import (
@@ -34,12 +35,23 @@ type Launch struct {
 	// root is mounted, and then replaces Spec.Process.User. Nil: Spec's is used.
 	User *User `json:"user,omitempty"`
 
+	// External is the program that makes the container, through its OCI command
+	// line; nil is the launcher that is built in.
+	External *External `json:"external,omitempty"`
+
 	// NetNS is the network namespace to join; nil means what Spec.Linux.Namespaces
 	// says. It is passed to the shim as a descriptor, never as a path.
 	NetNS *os.File `json:"-"`
 
 	// Stdio, if IO.Passed, becomes descriptors 0, 1 and 2 of the process.
 	Stdio [3]*os.File `json:"-"`
+}
+
+// External is an OCI runtime that is not Skiff's own: runc, crun, runsc, …
+type External struct {
+	Name string   `json:"name"`           // as the configuration calls it
+	Path string   `json:"path"`           // its program; without a slash it is looked for in $PATH
+	Args []string `json:"args,omitempty"` // before the verb
 }
 
 // User names who runs a process, as in docker's --user and --group-add. HOME is

@@ -45,6 +45,7 @@ func (s *server) adoptContainer(id string) error {
 		return err
 	}
 	c := &container{id: id, dir: dir, group: group, own: recs[0].OwnPIDs, execs: make(map[string]*process), cleared: make(chan struct{})}
+	s.adoptExternal(c, recs[0].External)
 	s.containers[id] = c
 	for _, r := range recs {
 		p := &process{rec: r, hub: newHub(s.log, r.IO), done: make(chan struct{})}
@@ -58,7 +59,7 @@ func (s *server) adoptContainer(id string) error {
 			p.hub.close()
 			close(p.done)
 			if r.ExecID == "" {
-				c.clear()
+				s.clear(c)
 			} else {
 				c.ended = append(c.ended, p)
 			}
@@ -73,7 +74,7 @@ func (s *server) adoptProcess(c *container, p *process) {
 	fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
 	if err == nil {
 		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
-		if p.rec.ExecID == "" {
+		if p.rec.ExecID == "" && c.ext == nil {
 			if f, err := os.Open("/proc/" + itoa(p.rec.PID) + "/ns/mnt"); err == nil {
 				c.mounts = f
 			}
@@ -106,6 +107,7 @@ func (s *server) adoptProcess(c *container, p *process) {
 // sweep removes what is left of a start that was cut short before the container
 // had a process.
 func (s *server) sweep(dir string) error {
+	s.sweepExternal(dir)
 	path, err := os.Readlink(filepath.Join(dir, "group"))
 	if err == nil {
 		group, gerr := s.host.Cgroups.Open(path)

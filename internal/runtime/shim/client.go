@@ -163,7 +163,7 @@ func (c *Client) Start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		fds = append(fds, int(l.NetNS.Fd()))
 	}
 	fds = req.pass(l.IO, l.Stdio, fds)
-	if l.Spec == nil || l.Spec.Linux == nil {
+	if l.Spec == nil || l.Spec.Linux == nil || l.External != nil { // another runtime is given all
 		return c.begin(ctx, key{l.ID, ""}, req, fds)
 	}
 	// Copies, as deep as what is changed.

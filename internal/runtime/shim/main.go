@@ -17,6 +17,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/oci"
 )
 
 const (
@@ -36,6 +37,10 @@ func Main(args []string) int {
 		launch.Main()
 	case launch.ReaperName:
 		return launch.Reaper(args)
+	case oci.HelperName:
+		return oci.Main()
+	case oci.InitPath:
+		return oci.Init(args)
 	}
 	flags := flag.NewFlagSet("skiff-shim", flag.ContinueOnError)
 	dir := flags.String("run-dir", "", "directory of the socket and of what runs")

@@ -28,6 +28,8 @@ type record struct {
 	Cgroup    string      `json:"cgroup,omitempty"`
 	OwnPIDs   bool        `json:"ownPIDs,omitempty"`
 
+	External *runtime.External `json:"external,omitempty"`
+
 	Exit *runtime.Exit `json:"exit,omitempty"`
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
+	"github.com/skiff-containers/skiff/internal/runtime/oci"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
@@ -47,6 +48,9 @@ type server struct {
 	newLog NewLog
 	log    *slog.Logger
 	pool   bufferPool
+
+	runtimes *oci.Driver // others than the built-in one
+	orphans  orphanage
 
 	mu         sync.Mutex // guards all below and the fields of containers and processes
 	containers map[string]*container
@@ -63,6 +67,7 @@ type container struct {
 	dir   string
 	group *cgroup.Group
 	own   bool // has a process namespace of its own: all ends with its first process
+	ext   *external
 
 	// verbs keeps apart what must not overlap: a clone's thread visits the group,
 	// so nobody may freeze it then.
@@ -89,12 +94,14 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{
+	s := &server{
 		dir: dir, newLog: newLog, log: log,
 		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},
 		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*watcher]struct{}),
 		profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program),
-	}, nil
+	}
+	s.runtimes = &oci.Driver{Exe: s.host.Exe, Root: filepath.Join(dir, "oci"), Init: s.initFile, Hold: s.orphans.hold}
+	return s, nil
 }
 
 // serve answers clients until the listener is closed.
@@ -212,7 +219,7 @@ func (s *server) handle(ctx context.Context, req *request) (*response, error) {
 	case "pause", "resume":
 		return &response{}, s.freeze(c, req.Op == "pause")
 	case "update":
-		return &response{}, c.group.Apply(req.Resources, false)
+		return &response{}, s.update(c, req.Resources)
 	case "pids":
 		pids, err := s.pids(c)
 		return &response{PIDs: pids}, err

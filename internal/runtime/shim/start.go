@@ -15,6 +15,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
 	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
 
@@ -30,9 +31,11 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	if err != nil {
 		return none, err
 	}
-	prog, err := s.profile(l.Spec.Linux.Seccomp)
-	if err != nil {
-		return none, err
+	var prog *seccomp.Program
+	if l.External == nil {
+		if prog, err = s.profile(l.Spec.Linux.Seccomp); err != nil {
+			return none, err
+		}
 	}
 	c := &container{id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
 	h, err := s.reserve(c, l.IO)
@@ -51,20 +54,29 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	if err := os.Symlink(group.Path(), filepath.Join(c.dir, "group")); err != nil {
 		return none, err
 	}
-	if err := group.Create(); err != nil {
-		return none, err
-	}
-	undo.Push(func() { s.warn(c.id, group.Delete()) })
-	if err := group.Apply(l.Spec.Linux.Resources, true); err != nil {
-		return none, err
-	}
 	p := &process{
 		hub: h, child: true, done: make(chan struct{}),
-		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own},
+		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own, External: l.External},
 	}
-	clone := func(streams launch.Streams) (*launch.Child, error) {
-		return s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})
+	clone := func(streams launch.Streams) (*newborn, error) {
+		child, err := s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})
+		if err != nil {
+			return nil, err
+		}
+		return cloned(child, mountNamespace(child)), nil
 	}
+	if l.External != nil {
+		clone = func(streams launch.Streams) (*newborn, error) { return s.createExternal(ctx, c, l, streams) }
+	} else {
+		if err := group.Create(); err != nil {
+			return none, err
+		}
+		if err := group.Apply(l.Spec.Linux.Resources, true); err != nil {
+			s.warn(c.id, group.Delete())
+			return none, err
+		}
+	}
+	undo.Push(func() { s.warn(c.id, group.Delete()) })
 	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
 		return none, err
 	}
@@ -118,7 +130,8 @@ func (s *server) warn(id string, err error) {
 
 // run makes the streams of p, clones it, records it and lets it become the
 // command. On failure nothing of it is left.
-func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*os.File, clone func(launch.Streams) (*launch.Child, error)) error {
+func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*os.File, clone func(launch.Streams) (*newborn, error)) error {
+	defer s.orphans.hold()()
 	var undo cleanup.Stack
 	defer undo.Run()
 	var out LogWriter
@@ -141,23 +154,23 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	if err != nil {
 		return err
 	}
-	p.pidfd = os.NewFile(uintptr(child.PidFD), "pidfd")
+	p.pidfd = os.NewFile(uintptr(child.pidfd), "pidfd")
 	undo.Push(func() { s.discard(c, p, child) })
 	e.closeChild(p.rec.IO)
-	if p.rec.Ticks, err = proc.StartTicks(child.PID); err != nil {
+	if p.rec.Ticks, err = proc.StartTicks(child.pid); err != nil {
 		return err
 	}
-	p.rec.PID, p.rec.StartedAt = child.PID, time.Now()
+	p.rec.PID, p.rec.StartedAt = child.pid, time.Now()
 	if p.rec.ExecID == "" {
-		c.mounts, c.cleared = mountNamespace(child), make(chan struct{})
-		undo.Push(func() { c.clear() })
+		c.mounts, c.cleared = child.mounts, make(chan struct{})
+		undo.Push(func() { s.clear(c) })
 	}
 	// On disk first: if the shim dies from here on, the next one knows of it.
 	if err := p.rec.save(c.dir); err != nil {
 		return err
 	}
 	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)) })
-	console, err := child.Go(ctx)
+	console, err := child.finish(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,9 +186,21 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	return nil
 }
 
+// newborn is a process that has still to become what was asked for.
+type newborn struct {
+	pid, pidfd int
+	mounts     *os.File // keeps the mounts of a container alive
+	finish     func(context.Context) (console *os.File, err error)
+	abort      func()
+}
+
+func cloned(child *launch.Child, mounts *os.File) *newborn {
+	return &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
+}
+
 // discard ends a child that has not become the command, and reaps it.
-func (s *server) discard(c *container, p *process, child *launch.Child) {
-	child.Abort()
+func (s *server) discard(c *container, p *process, child *newborn) {
+	child.abort()
 	_ = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
 	if _, err := s.await(p); err != nil {
 		s.warn(c.id, err)
@@ -198,7 +223,10 @@ func mountNamespace(child *launch.Child) *os.File {
 }
 
 // clear lets go of the container's mounts.
-func (c *container) clear() {
+func (s *server) clear(c *container) {
+	if c.ext != nil {
+		s.deleteExternal(c)
+	}
 	if c.mounts != nil {
 		_ = c.mounts.Close()
 	}

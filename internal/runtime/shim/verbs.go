@@ -8,11 +8,13 @@ import (
 	"os"
 	"slices"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
 )
 
 func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, error) {
@@ -27,9 +29,11 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 	if err != nil {
 		return none, err
 	}
-	prog, err := s.profile(e.Seccomp)
-	if err != nil {
-		return none, err
+	var prog *seccomp.Program
+	if c.ext == nil {
+		if prog, err = s.profile(e.Seccomp); err != nil {
+			return none, err
+		}
 	}
 	p, err := s.reserveExec(c, e)
 	if err != nil {
@@ -41,7 +45,7 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		return none, err
 	}
 	defer func() { _ = unix.Close(main) }()
-	err = s.run(ctx, c, p, e.Stdio, func(streams launch.Streams) (*launch.Child, error) {
+	err = s.run(ctx, c, p, e.Stdio, func(streams launch.Streams) (*newborn, error) {
 		c.verbs.Lock()
 		defer c.verbs.Unlock()
 		if frozen, err := c.group.Frozen(); err != nil {
@@ -49,7 +53,14 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		} else if frozen {
 			return nil, errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", c.id)
 		}
-		return s.host.Exec(e, prog, c.group, streams, c.main.rec.PID, main)
+		if c.ext != nil {
+			return s.execExternal(ctx, c, e, streams)
+		}
+		child, err := s.host.Exec(e, prog, c.group, streams, c.main.rec.PID, main)
+		if err != nil {
+			return nil, err
+		}
+		return cloned(child, nil), nil
 	})
 	if err != nil {
 		s.forgetExec(c, p)
@@ -150,7 +161,11 @@ func (s *server) kill(c *container, execID string, sig unix.Signal, all bool) er
 		if !s.running(p) {
 			return errs.Newf(errs.Conflict, "process %s of container %s has ended", execID, c.id)
 		}
-		err = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+		if c.ext != nil && execID == "" {
+			err = s.killExternal(c, p, sig)
+		} else {
+			err = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+		}
 		if errors.Is(err, unix.ESRCH) {
 			return errs.Newf(errs.Conflict, "process %s of container %s has ended", execID, c.id)
 		}
@@ -237,7 +252,17 @@ func (s *server) freeze(c *container, frozen bool) error {
 	if !s.running(c.main) {
 		return errs.Newf(errs.Conflict, "container %s is not running", c.id)
 	}
+	if c.ext != nil {
+		return s.freezeExternal(c, frozen)
+	}
 	return c.group.Freeze(frozen)
+}
+
+func (s *server) update(c *container, r *specs.LinuxResources) error {
+	if c.ext != nil {
+		return s.updateExternal(c, r)
+	}
+	return c.group.Apply(r, false)
 }
 
 func (s *server) list() []runtime.State {

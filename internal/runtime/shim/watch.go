@@ -117,6 +117,6 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 		_ = p.pidfd.Close()
 	}
 	if first {
-		c.clear()
+		s.clear(c)
 	}
 }

@@ -86,6 +86,17 @@ func Wait(pidfd int) (unix.WaitStatus, error) {
 	return info.waitStatus(), nil
 }
 
+// EndedChild returns a child that has ended and leaves it to be waited for; 0 if
+// there is none.
+func EndedChild() int {
+	var info siginfoChld
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, 0, 0)
+	if errno != 0 || info.signo == 0 {
+		return 0
+	}
+	return int(info.pid)
+}
+
 // siginfoChld is siginfo_t of SIGCHLD on 64-bit machines.
 type siginfoChld struct {
 	signo, errno, code, _ int32
