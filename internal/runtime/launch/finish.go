@@ -22,8 +22,10 @@ import (
 // finish makes this thread what the command may be, and executes it.
 func (s *setup) finish() error {
 	p := s.req.Process
-	if _, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("session keyring: %w", err)
+	if !s.req.NoNewKeyring {
+		if _, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("session keyring: %w", err)
+		}
 	}
 	if err := s.limits(); err != nil {
 		return err
@@ -256,11 +258,16 @@ func (s *setup) execute() error {
 			return fmt.Errorf("limit processes: %w", err)
 		}
 	}
+	undo, err := s.placeFiles()
+	if err != nil {
+		return err
+	}
 	if s.req.Init {
 		err = s.executeReaper()
 	} else {
 		err = syscall.Exec(s.cmd, s.argv, s.env)
 	}
+	undo()
 	return startError(err, fmt.Sprintf("exec %s: %v", s.cmd, err))
 }
 

@@ -62,6 +62,9 @@ type request struct {
 	PIDsFile   string // limit of processes: set at the very end,
 	PIDsMax    string // since the launcher's threads count too
 	Gate       int    // a descriptor; 0: none, execute at once
+
+	Files        [2]int // descriptors for the command: the first, and how many
+	NoNewKeyring bool
 }
 
 // The types below hold what the child needs of a specification, and no more.

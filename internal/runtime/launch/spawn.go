@@ -48,6 +48,13 @@ type Options struct {
 	// Gate, if set, is where the child waits once all is prepared: [Child.Go]
 	// returns then, and the command is executed when anybody calls [Release].
 	Gate *os.File
+	ProcessOptions
+}
+
+// ProcessOptions are what any process may be given, also an exec.
+type ProcessOptions struct {
+	Files        []*os.File // the command's descriptors from 3 on
+	NoNewKeyring bool       // it keeps the caller's session keyring
 }
 
 // Start clones the first process of a container. Its control group must exist.
@@ -78,12 +85,14 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 		req.Gate, more = fdMore+len(more), append(more, int(o.Gate.Fd()))
 		defer goruntime.KeepAlive(o.Gate)
 	}
+	more = o.into(req, fdMore, more)
+	defer goruntime.KeepAlive(o.Files)
 	return h.spawn(req, g, join, flags, streams, more)
 }
 
 // Exec clones one more process into the container whose first process pid is;
 // pidfd refers to it.
-func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pid, pidfd int) (*Child, error) {
+func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pid, pidfd int, o ProcessOptions) (*Child, error) {
 	if err := checkProcess(e.Process); err != nil {
 		return nil, err
 	}
@@ -102,7 +111,9 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil { // the pid was still its
 		return nil, fmt.Errorf("look for the container's process: %w", err)
 	}
-	return h.spawn(req, g, join, 0, streams, []int{pidfd, root})
+	more := o.into(req, fdJoin, []int{pidfd, root})
+	defer goruntime.KeepAlive(o.Files)
+	return h.spawn(req, g, join, 0, streams, more)
 }
 
 // check refuses what this launcher does not do, rather than leave it out.

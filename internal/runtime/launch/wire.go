@@ -174,6 +174,9 @@ func (r *request) fields(c *coder) {
 	text(c, &r.PIDsFile)
 	text(c, &r.PIDsMax)
 	num(c, &r.Gate)
+	num(c, &r.Files[0])
+	num(c, &r.Files[1])
+	c.flag(&r.NoNewKeyring)
 }
 
 func rootfsFields(c *coder, r *runtime.Rootfs) {

@@ -56,7 +56,7 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		if c.ext != nil {
 			return s.execExternal(ctx, c, e, streams)
 		}
-		child, err := s.host.Exec(e, prog, c.group, streams, c.main.rec.PID, main)
+		child, err := s.host.Exec(e, prog, c.group, streams, c.main.rec.PID, main, launch.ProcessOptions{})
 		if err != nil {
 			return nil, err
 		}
