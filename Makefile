@@ -21,6 +21,7 @@ help: ## list the tasks
 build: ## bin/skiff, bin/skiff-build, bin/skiffd (with skiff-shim inside)
 	@mkdir -p bin
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff-shim ./cmd/skiff-shim
+	@ln -sf skiff-shim bin/skiff-runtime
 	@cmp -s bin/skiff-shim $(SHIM) || cp bin/skiff-shim $(SHIM)
 	$(BUILD) -ldflags '$(LDFLAGS)' -tags embedshim -o bin/skiffd ./cmd/skiffd
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/skiff ./cmd/skiff
