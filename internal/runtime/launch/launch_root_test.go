@@ -197,7 +197,7 @@ func (b *box) exec(p *specs.Process, prog *seccomp.Program) (string, error) {
 	}
 	defer func() { _ = r.Close() }()
 	e := &runtime.Exec{ContainerID: b.l.ID, ExecID: "e", Process: p}
-	c, err := b.h.Exec(e, prog, b.group, Streams{nil, w, w}, b.child.PID, b.child.PidFD)
+	c, err := b.h.Exec(e, prog, b.group, Streams{nil, w, w}, b.child.PID, b.child.PidFD, ProcessOptions{})
 	_ = w.Close()
 	if err != nil {
 		return "", err
