@@ -77,6 +77,9 @@ func (s *setup) finish() error {
 			return err
 		}
 	}
+	if u := p.User.Umask; u != nil {
+		unix.Umask(int(*u))
+	}
 	return s.execute()
 }
 

@@ -100,11 +100,6 @@ func (s *setup) given(u specs.User, passwd []byte) error {
 	if err == nil && len(entries) > 0 && entries[0].Home != "" {
 		s.ids.home = entries[0].Home
 	}
-	if u.Umask != nil {
-		unix.Umask(int(*u.Umask))
-	} else {
-		unix.Umask(0o022)
-	}
 	return nil
 }
 
