@@ -49,9 +49,7 @@ func (s *Service) specMounts(ctx context.Context, rec *Record) ([]spec.Mount, er
 		case mount.TypeVolume:
 			if m.FileSystem != nil {
 				sm.Type, sm.Source, sm.Options = m.FileSystem.Type, m.FileSystem.Source, m.FileSystem.Options
-				if m.Subpath != "" {
-					err = errors.New("a subpath of a volume that is a file system of its own is not supported")
-				}
+				sm.Subpath = m.Subpath
 			} else if m.Subpath != "" {
 				sm.Subpath, err = m.Subpath, checkSubpath(m)
 			}
@@ -110,13 +108,13 @@ func (s *Service) imageMount(ctx context.Context, m Mount) (spec.Mount, error) {
 	case 0:
 		return spec.Mount{}, fmt.Errorf("image %s has no files", m.Name)
 	case 1:
-		return spec.Mount{Destination: m.Destination, Type: "bind", Source: lowers[0], ReadOnly: true}, nil
+		return spec.Mount{Destination: m.Destination, Type: "bind", Source: lowers[0], ReadOnly: true, Subpath: m.Subpath}, nil
 	}
 	list := lowers[0]
 	for _, l := range lowers[1:] {
 		list += ":" + l
 	}
-	return spec.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + list}, ReadOnly: true}, nil
+	return spec.Mount{Destination: m.Destination, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + list}, ReadOnly: true, Subpath: m.Subpath}, nil
 }
 
 // addFiles writes hosts, hostname and resolv.conf, or takes those of the

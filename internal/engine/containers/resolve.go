@@ -55,11 +55,6 @@ func (s *Service) declaredMounts(c *container.Config, h *container.HostConfig) (
 	for _, m := range from {
 		out = append(out, m)
 	}
-	for _, m := range out {
-		if m.Type == mount.TypeImage && m.Subpath != "" {
-			return nil, errs.Newf(errs.Unsupported, "mount %s: a subpath of an image is not supported", m.Destination)
-		}
-	}
 	slices.SortFunc(out, func(a, b Mount) int { return strings.Compare(a.Destination, b.Destination) })
 	return out, nil
 }

@@ -68,6 +68,14 @@ func (s *setup) mount(i int, m *mount) error {
 	if err != nil {
 		return err
 	}
+	if o.Subpath != "" {
+		clone, err := mnt.CloneInside(fd, s.root, o.Subpath)
+		_ = unix.Close(fd)
+		if err != nil {
+			return err
+		}
+		return s.bind(clone, dest, o)
+	}
 	target, err := s.target(dest, true)
 	if err != nil {
 		return err

@@ -141,6 +141,9 @@ func convertMount(m Mount, host HostFacts) (specs.Mount, error) {
 		if m.ReadOnly && !slices.Contains(out.Options, "ro") {
 			out.Options = append(out.Options, "ro")
 		}
+		if m.Subpath != "" {
+			out.Options = append(out.Options, subpathOption+"="+m.Subpath)
+		}
 		return out, nil
 	}
 	if m.Source == "" {

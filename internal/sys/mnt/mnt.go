@@ -105,6 +105,36 @@ func CloneBelow(dir, sub string, recursive bool) (int, error) {
 	return Clone(at, "", recursive)
 }
 
+// CloneInside is Clone of a place in the unattached mount fd. Kernels clone what
+// is attached: it is for a moment, over the directory at.
+func CloneInside(fd, at int, sub string) (clone int, err error) {
+	cwd, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: ".", Err: err}
+	}
+	defer func() { _ = unix.Close(cwd) }()
+	if err := Attach(fd, at); err != nil {
+		return -1, err
+	}
+	defer func() {
+		// By its name in the file system it may be covered; as "." it is meant.
+		uerr := unix.Fchdir(fd)
+		if uerr == nil {
+			uerr = unix.Unmount(".", unix.MNT_DETACH)
+		}
+		if uerr = errors.Join(uerr, unix.Fchdir(cwd)); uerr != nil && err == nil {
+			_ = unix.Close(clone)
+			clone, err = -1, fmt.Errorf("unmount again: %w", uerr)
+		}
+	}()
+	place, err := OpenIn(fd, sub, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(place) }()
+	return Clone(place, "", false)
+}
+
 // Attach puts the unattached mount fd over target.
 func Attach(fd, target int) error {
 	if err := unix.MoveMount(fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {

@@ -16,7 +16,7 @@ type Options struct {
 	RecPropagation   bool
 	Bind, Recursive  bool
 	CopyUp           bool   // tmpcopyup: a tmpfs starts with what it covers
-	Subpath          string // of a bind's source, resolved inside of it
+	Subpath          string // of what is mounted, resolved inside of it
 	Data             []Opt  // what only the file system understands
 }
 
@@ -60,7 +60,7 @@ func attrOf(word string) (flag, bool) {
 	return flag{}, false
 }
 
-// SubpathOption names, of a bind, a place in its source. Options that begin
+// SubpathOption names a place in what is mounted: that alone is shown. Options that begin
 // with "x-" are for programs, not for the kernel.
 const SubpathOption = "x-skiff.subpath"
 
