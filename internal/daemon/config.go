@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime/spec/cdi"
 )
 
 // Config is what skiffd runs with. Flags and the keys of daemon.json carry
@@ -60,7 +61,8 @@ type Config struct {
 
 	RegistryAddr, RegistryDir, RegistryHtpasswd, RegistryCert, RegistryKey string
 
-	ShimBinary string
+	ShimBinary  string
+	CDISpecDirs []string // where vendors describe devices
 
 	// Things dockerd lets one choose and that have one answer here: the right
 	// one is accepted, so that an existing daemon.json goes on working.
@@ -88,6 +90,7 @@ func DefaultConfig() *Config {
 		Ulimits:      map[string]*container.Ulimit{},
 		ShmSize:      64 << 20,
 		LiveRestore:  true,
+		CDISpecDirs:  cdi.DefaultDirs(),
 	}
 }
 
@@ -134,6 +137,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(ulimitFlag(c.Ulimits), "default-ulimit", "Default ulimits for containers")
 	fs.Var((*bytesFlag)(&c.ShmSize), "default-shm-size", "Default shm size for containers")
 	fs.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
+	fs.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", c.CDISpecDirs, "CDI specification directories to use")
 	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
 	fs.BoolVar(&c.NoNewPrivs, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
 

@@ -29,6 +29,7 @@ var fileKeys = map[string]string{
 	"exec-opts":             "exec-opt",
 	"tls-verify":            "tlsverify",
 	"default-cgroup-parent": "cgroup-parent",
+	"cdi-spec-dirs":         "cdi-spec-dir",
 	"graph":                 "", // removed from docker long ago
 }
 

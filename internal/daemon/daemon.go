@@ -35,6 +35,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/registryd"
 	"github.com/skiff-containers/skiff/internal/remote"
 	"github.com/skiff-containers/skiff/internal/runtime/shim"
+	"github.com/skiff-containers/skiff/internal/runtime/spec/cdi"
 	"github.com/skiff-containers/skiff/internal/runtime/spec/hostfacts"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
@@ -324,6 +325,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}
+	facts.CDI = cdi.New(d.c.CDISpecDirs)
 	groups, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
@@ -404,7 +406,7 @@ func (d *daemon) backends(ctx context.Context, nets *netContainers) (apiserver.B
 	}
 	sys := system.New(d.systemConfig(id), system.Deps{
 		Containers: sysContainers{d.containers}, Images: sysImages{d.images}, Volumes: d.volumes, BuildCache: d.builds,
-		Events: d.events, Log: d.log,
+		Devices: cdi.New(d.c.CDISpecDirs), Events: d.events, Log: d.log,
 	})
 	return apiserver.Backends{
 		Containers: d.containers, Images: d.images, Networks: networks.New(networks.Options{Manager: d.networks, Containers: nets, Events: d.events, Log: d.log}),

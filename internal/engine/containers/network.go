@@ -160,8 +160,8 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 	for i := range sp.Ports {
 		setDefault(&sp.Ports[i].HostIP, s.o.PublishAddr)
 	}
-	links, err := s.linkHosts(rec)
-	sp.ExtraHosts = append(sp.ExtraHosts, links...)
+	links, err := s.links(rec)
+	sp.ExtraHosts = append(sp.ExtraHosts, linkHosts(links)...)
 	return sp, err
 }
 
@@ -220,48 +220,5 @@ func portSpecs(c *container.Config, h *container.HostConfig) ([]sknet.PortSpec, 
 		return cmp.Or(cmp.Compare(a.Container.Num(), b.Container.Num()),
 			cmp.Compare(a.Container.Proto(), b.Container.Proto()), cmp.Compare(a.HostPort, b.HostPort), a.HostIP.Compare(b.HostIP))
 	})
-	return out, nil
-}
-
-// linkHosts are the names of containers linked on the default bridge, which has
-// no names of its own.
-func (s *Service) linkHosts(rec *Record) ([]string, error) {
-	if !rec.HostConfig.NetworkMode.IsBridge() {
-		return nil, nil
-	}
-	var out []string
-	for _, l := range rec.HostConfig.Links {
-		ref, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = ref
-		}
-		alias = alias[strings.LastIndexByte(alias, '/')+1:]
-		other, err := s.index.get(ref)
-		if err != nil {
-			return nil, fmt.Errorf("could not get container for %s: %w", ref, err)
-		}
-		v := other.look()
-		if !v.st.Phase.live() {
-			return nil, errs.Newf(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", v.rec.Name, rec.Name, alias)
-		}
-		e := v.net.endpoints[network.NetworkBridge]
-		if e == nil {
-			return nil, errs.Newf(errs.Conflict, "Cannot link to /%s, as it does not belong to the default network", v.rec.Name)
-		}
-		names := []string{alias}
-		for _, n := range []string{v.rec.Config.Hostname, v.rec.Name} {
-			if n != "" && !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-		for _, n := range names {
-			if e.IPAddress.IsValid() {
-				out = append(out, n+":"+e.IPAddress.String())
-			}
-			if e.GlobalIPv6Address.IsValid() {
-				out = append(out, n+":"+e.GlobalIPv6Address.String())
-			}
-		}
-	}
 	return out, nil
 }

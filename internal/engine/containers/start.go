@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
@@ -208,10 +209,14 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launc
 	for _, w := range warnings {
 		s.log.WarnContext(ctx, "container specification", "container", c.id, "warning", w)
 	}
+	user := spec.User(rec.Config, rec.HostConfig)
+	for _, gid := range oci.Process.User.AdditionalGids { // of devices
+		user.Groups = append(user.Groups, strconv.FormatUint(uint64(gid), 10))
+	}
 	return &runtime.Launch{
 		ID: c.id, Spec: oci, Rootfs: rootfs, IO: rec.runtimeIO(), Log: rec.Log,
 		Init: spec.UseInit(rec.HostConfig, s.o.Spec.Init),
-		User: spec.User(rec.Config, rec.HostConfig),
+		User: user,
 	}, nil
 }
 
@@ -239,6 +244,11 @@ func (s *Service) specInput(rec *Record) (spec.Input, error) {
 		}
 		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
 	}
+	links, err := s.links(rec)
+	if err != nil {
+		return in, err
+	}
+	in.Env = linkEnv(rec.Name, links)
 	in.ShmPath = s.shmPath(rec)
 	if m := rec.HostConfig.NetworkMode; m.IsContainer() {
 		if other, err := s.index.get(m.ConnectedContainer()); err == nil {

@@ -23,6 +23,7 @@ type Deps struct {
 	Images     Images
 	Volumes    Volumes
 	BuildCache BuildCache
+	Devices    Devices
 	Events     *events.Bus
 	Log        *slog.Logger // required
 }
@@ -137,6 +138,12 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		FirewallBackend:     s.c.Firewall,
 		CDISpecDirs:         []string{},
 		Warnings:            append(h.warnings(), s.c.Warnings...),
+	}
+	if s.d.Devices != nil {
+		i.CDISpecDirs = s.d.Devices.Dirs()
+		for _, name := range s.d.Devices.List() {
+			i.DiscoveredDevices = append(i.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
+		}
 	}
 	for name, rt := range s.c.Runtimes {
 		i.Runtimes[name] = system.RuntimeWithStatus{Runtime: rt}

@@ -58,6 +58,12 @@ type Config struct {
 	Components []system.ComponentVersion // further ones: BuildKit, the shim, …
 }
 
+// Devices lists what vendors describe in files (CDI).
+type Devices interface {
+	Dirs() []string
+	List() []string
+}
+
 // Containers counts containers.
 type Containers interface {
 	States(ctx context.Context) (running, paused, stopped int, err error)

@@ -44,6 +44,15 @@ func Build(in Input) (*specs.Spec, []string, error) {
 	if l.Devices, l.Resources.Devices, warnings, err = devices(h, in.Host); err != nil {
 		return nil, nil, err
 	}
+	names, err := requested(h.DeviceRequests, in.Host.CDI)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(names) > 0 {
+		if err := in.Host.CDI.Inject(s, names); err != nil {
+			return nil, nil, err
+		}
+	}
 	protectPaths(l, h, sec, in.Host)
 	if l.Seccomp, err = seccompFilter(s, sec.seccomp, in.SeccompProfile, h.Privileged, in.Host); err != nil {
 		return nil, nil, err

@@ -136,7 +136,7 @@ func parseDeviceRule(text string) (specs.LinuxDeviceCgroup, error) {
 }
 
 // checkDevices refuses mappings that cannot be meant.
-func checkDevices(h *container.HostConfig) error {
+func checkDevices(h *container.HostConfig, host HostFacts) error {
 	for _, m := range h.Devices {
 		if !path.IsAbs(m.PathOnHost) {
 			return errs.Newf(errs.Invalid, "%s is not an absolute path", m.PathOnHost)
@@ -153,8 +153,6 @@ func checkDevices(h *container.HostConfig) error {
 			return err
 		}
 	}
-	for _, r := range h.DeviceRequests {
-		return errs.Newf(errs.Unsupported, "could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
-	}
-	return nil
+	_, err := requested(h.DeviceRequests, host.CDI)
+	return err
 }

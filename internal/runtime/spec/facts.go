@@ -31,6 +31,7 @@ type HostFacts struct {
 	// Device returns the node at a host path, or all nodes below a directory;
 	// their paths are the host's.
 	Device func(path string) ([]specs.LinuxDevice, error)
+	CDI    CDI // nil: there are no such devices
 }
 
 // CgroupFacts says which limits the kernel can set.

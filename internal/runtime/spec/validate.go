@@ -39,7 +39,7 @@ func Validate(c *container.Config, h *container.HostConfig, host HostFacts) ([]s
 		func() error { return checkModes(h) },
 		func() error { return checkPolicy(h) },
 		func() error { return checkShm(h) },
-		func() error { return checkDevices(h) },
+		func() error { return checkDevices(h, host) },
 		func() error { return checkSecurity(h, host) },
 		func() error { _, err := rlimits(h.Ulimits, nil, host); return err },
 		func() error { _, err := MountPoints(c, h); return err },
