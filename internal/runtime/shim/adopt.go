@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/skiff-containers/skiff/internal/runtime"
@@ -50,6 +51,7 @@ func (s *server) adoptContainer(id string) error {
 	for _, r := range recs {
 		p := &process{rec: r, hub: newHub(s.log, r.IO), done: make(chan struct{})}
 		p.hub.used = true
+		s.rejoin(p.hub, key{id, r.ExecID})
 		if r.ExecID == "" {
 			c.main = p
 		} else {
@@ -67,41 +69,68 @@ func (s *server) adoptContainer(id string) error {
 		}
 		s.adoptProcess(c, p)
 	}
+	slices.SortFunc(c.ended, func(a, b *process) int { return a.rec.Exit.At.Compare(b.rec.Exit.At) })
 	return nil
 }
 
 func (s *server) adoptProcess(c *container, p *process) {
-	fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
-	if err == nil {
-		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
-		if p.rec.ExecID == "" && c.ext == nil {
-			if f, err := os.Open("/proc/" + itoa(p.rec.PID) + "/ns/mnt"); err == nil {
-				c.mounts = f
-			}
+	mounts, kept := s.kept.process(c.id, p.rec.ExecID)
+	var e *ends
+	var err error
+	if kept != nil {
+		p.pidfd, p.child, e = file(kept.PIDFD, "pidfd"), kept.Child, kept.ends(p.rec.IO.TTY)
+		if p.rec.ExecID == "" {
+			c.mounts = file(mounts, "mounts")
 		}
+	} else {
+		err = s.findProcess(c, p)
+		e = s.findStreams(c, p)
 	}
-	// What was printed before it ended is in the fifos only if somebody still
-	// holds them; logs of the living go on.
-	e, serr := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
-	if serr != nil {
-		s.log.Error("cannot read a container's output any more", "container", c.id, "err", serr)
-		e = &ends{}
-	}
-	var out LogWriter
-	if p.rec.ExecID == "" && !p.rec.IO.Passed && s.newLog != nil {
-		w, lerr := s.newLog(p.rec.Log)
-		if lerr != nil {
-			s.log.Error("cannot write a container's log any more", "container", c.id, "err", lerr)
-		} else {
-			out = w
-		}
-	}
-	p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
+	p.hub.start(&s.pool, s.reopenLog(&p.rec), e.stdin, e.out[0], e.out[1])
 	if err != nil {
 		s.settle(c, p, runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, Code: 255, Unknown: true, At: time.Now()})
 		return
 	}
 	go s.watch(c, p)
+}
+
+// findProcess looks for a process that an earlier shim has left to itself.
+func (s *server) findProcess(c *container, p *process) error {
+	fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
+	if err != nil {
+		return err
+	}
+	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	if p.rec.ExecID == "" && c.ext == nil {
+		if f, err := os.Open("/proc/" + itoa(p.rec.PID) + "/ns/mnt"); err == nil {
+			c.mounts = f
+		}
+	}
+	return nil
+}
+
+// findStreams opens its streams again. What was printed before it ended is in
+// the fifos only if somebody still holds them; logs of the living go on.
+func (s *server) findStreams(c *container, p *process) *ends {
+	e, err := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
+	if err != nil {
+		s.log.Error("cannot read a container's output any more", "container", c.id, "err", err)
+		return &ends{}
+	}
+	return e
+}
+
+// reopenLog opens a process's log to go on with; nil if it has none.
+func (s *server) reopenLog(r *record) LogWriter {
+	if r.ExecID != "" || r.IO.Passed || s.newLog == nil {
+		return nil
+	}
+	out, err := s.newLog(r.Log)
+	if err != nil {
+		s.log.Error("cannot write a container's log any more", "container", r.ID, "err", err)
+		return nil
+	}
+	return out
 }
 
 // sweep removes what is left of a start that was cut short before the container

@@ -12,63 +12,75 @@ import (
 )
 
 // attach gives the connection to a process's hub, made here if the process is
-// still to come.
-func (s *server) attach(conn *net.UnixConn, req *request) {
+// still to come. It is true if the link is parked in mid-stream.
+func (s *server) attach(l *link, req *request) (kept bool) {
 	h, key, err := s.hubFor(req)
 	if err != nil {
-		_ = send(conn, failure(err))
-		return
+		_ = send(l.conn, failure(err))
+		return false
 	}
-	defer func() { s.dropIdle(key, h) }()
 	// Joined before it is answered, so that the client misses nothing of what it
 	// starts next; served after, since what follows is the stream.
-	c := h.join(conn, req.Want)
-	if err := send(conn, &response{}); err != nil && c != nil {
+	c := h.join(l.conn, key, req.Want)
+	err = send(l.conn, &response{})
+	if c == nil {
+		s.dropIdle(key, h)
+		return false
+	}
+	if err != nil {
 		c.leave()
 	}
-	if c != nil {
-		h.serve(c)
-	}
+	return s.stream(l, c)
 }
 
-func (s *server) hubFor(req *request) (h *hub, key string, err error) {
-	if err := validID(req.ID); err != nil {
-		return nil, "", err
+// stream serves an attached client; true if it was halted.
+func (s *server) stream(l *link, c *attached) (kept bool) {
+	s.become(l, streaming, c)
+	if c.hub.serve(c) {
+		s.become(l, parked, c)
+		return true
 	}
-	key = req.ID
+	s.dropIdle(c.key, c.hub)
+	return false
+}
+
+func (s *server) hubFor(req *request) (h *hub, k key, err error) {
+	if err := validID(req.ID); err != nil {
+		return nil, k, err
+	}
+	k = key{req.ID, req.ExecID}
 	if req.ExecID != "" {
 		if err := validID(req.ExecID); err != nil {
-			return nil, "", err
+			return nil, k, err
 		}
-		key += "/" + req.ExecID
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.containers[req.ID]
 	switch {
 	case c != nil && req.ExecID == "" && c.main != nil:
-		return c.main.hub, key, nil
+		return c.main.hub, k, nil
 	case c != nil && req.ExecID != "" && c.execs[req.ExecID] != nil:
-		return c.execs[req.ExecID].hub, key, nil
+		return c.execs[req.ExecID].hub, k, nil
 	case req.ExecID != "" && c == nil:
-		return nil, key, errs.Newf(errs.NotFound, "the shim has no container %s", req.ID)
+		return nil, k, errs.Newf(errs.NotFound, "the shim has no container %s", req.ID)
 	case req.ExecID == "" && c != nil:
-		return nil, key, errs.Newf(errs.Conflict, "container %s is being started", req.ID)
+		return nil, k, errs.Newf(errs.Conflict, "container %s is being started", req.ID)
 	}
-	h = s.waiting[key]
+	h = s.waiting[k.String()]
 	if h == nil {
 		h = newHub(s.log, req.IO)
-		s.waiting[key] = h
+		s.waiting[k.String()] = h
 	}
-	return h, key, nil
+	return h, k, nil
 }
 
 // dropIdle forgets a hub that nobody started and everybody left.
-func (s *server) dropIdle(key string, h *hub) {
+func (s *server) dropIdle(k key, h *hub) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting[key] == h && h.idle() {
-		delete(s.waiting, key)
+	if s.waiting[k.String()] == h && h.idle() {
+		delete(s.waiting, k.String())
 	}
 }
 

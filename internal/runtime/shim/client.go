@@ -30,7 +30,15 @@ type Client struct {
 	inflight map[key]chan struct{} // started, not yet told to the caller: no exit before that
 }
 
+// key names a process.
 type key struct{ id, execID string }
+
+func (k key) String() string {
+	if k.execID == "" {
+		return k.id
+	}
+	return k.id + "/" + k.execID
+}
 
 var _ runtime.Runtime = (*Client)(nil)
 
@@ -149,10 +157,7 @@ func (c *Client) Hello(ctx context.Context) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if r.Version != version {
-		return 0, errs.Newf(errs.Unavailable, "the running shim (process %d) speaks version %d, this program %d", r.PID, r.Version, version)
-	}
-	return r.PID, nil
+	return r.PID, speaks(r)
 }
 
 // Start implements runtime.Runtime.

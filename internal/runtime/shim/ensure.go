@@ -4,6 +4,8 @@ package shim
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -44,10 +46,63 @@ func Ensure(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{o: o, closed: make(chan struct{}), inflight: make(map[key]chan struct{})}
-	if _, err := c.Hello(ctx); err != nil {
+	if err := c.sameProgram(ctx); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// sameProgram has a running shim become this client's program, if it is another
+// one. One that cannot is good enough as long as it speaks the same protocol.
+func (c *Client) sameProgram(ctx context.Context) error {
+	r, err := c.call(ctx, &request{Op: "hello"})
+	if err != nil {
+		return err
+	}
+	program, err := c.o.program()
+	if err != nil {
+		return speaks(r) // there is nothing to become
+	}
+	if sum := sha256.Sum256(program); r.Build == hex.EncodeToString(sum[:]) {
+		return speaks(r)
+	}
+	was := r.PID
+	sealed, err := Seal(program)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sealed.Close() }()
+	r, err = c.call(ctx, &request{Op: "upgrade", Program: true}, int(sealed.Fd()))
+	if err == nil {
+		c.o.Log.InfoContext(ctx, "the shim has become another program", "pid", r.PID)
+		return speaks(r)
+	}
+	c.o.Log.WarnContext(ctx, "the shim stays the program it was", "pid", was, "err", err)
+	_, err = c.Hello(ctx)
+	return err
+}
+
+// speaks checks the protocol of who has answered hello.
+func speaks(r *response) error {
+	if r.Version != version {
+		return errs.Newf(errs.Unavailable, "the running shim (process %d) speaks version %d, this program %d", r.PID, r.Version, version)
+	}
+	return nil
+}
+
+// program is the shim's.
+func (o *Options) program() ([]byte, error) {
+	if len(o.Binary) > 0 {
+		return o.Binary, nil
+	}
+	if o.Path == "" {
+		return nil, errs.New(errs.Unavailable, "shim: there is none, and no program to start one")
+	}
+	program, err := os.ReadFile(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	return program, nil
 }
 
 // privateDir makes sure that nobody else can reach the socket.
@@ -108,15 +163,9 @@ func (o *Options) connect(ctx context.Context) (*net.UnixConn, error) {
 
 // spawn runs a shim, detached, and returns once it listens or has ended.
 func (o *Options) spawn(ctx context.Context) error {
-	program := o.Binary
-	if len(program) == 0 {
-		if o.Path == "" {
-			return errs.New(errs.Unavailable, "shim: there is none, and no program to start one")
-		}
-		var err error
-		if program, err = os.ReadFile(o.Path); err != nil {
-			return fmt.Errorf("shim: %w", err)
-		}
+	program, err := o.program()
+	if err != nil {
+		return err
 	}
 	sealed, err := Seal(program)
 	if err != nil {

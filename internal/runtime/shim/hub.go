@@ -3,11 +3,8 @@
 package shim
 
 import (
-	"encoding/binary"
-	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -40,7 +37,12 @@ type hub struct {
 	used    bool          // a process has it
 	begun   chan struct{} // closed once it carries, or never will
 	ended   bool          // nothing will come any more
+	halted  bool          // nobody reads or writes: the shim is being replaced
+	relays  bool          // a terminal is joined with passed descriptors
 	logErr  bool
+
+	// noStdin is told once nothing can be sent to the process any more.
+	noStdin func()
 
 	copying sync.WaitGroup // readers of the process's output
 }
@@ -66,17 +68,23 @@ func (b *bufferPool) get() *[]byte {
 // terminal's master), nil where there is none.
 func (h *hub) start(pool *bufferPool, out LogWriter, stdin *os.File, files ...*os.File) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.out, h.stdin = out, stdin
-	for i, f := range files {
-		if f == nil {
-			continue
+	for _, f := range files {
+		if f != nil {
+			h.sources = append(h.sources, f)
 		}
-		h.sources = append(h.sources, f)
+	}
+	h.carryAll(pool)
+	close(h.begun)
+}
+
+// carryAll begins to read every source; h.mu is held.
+func (h *hub) carryAll(pool *bufferPool) {
+	for i, f := range h.sources {
 		h.copying.Add(1)
 		go h.carry(pool, byte(i+1), f)
 	}
-	close(h.begun)
-	h.mu.Unlock()
 }
 
 // carry copies one stream until its end. While nothing comes it holds no buffer.
@@ -104,7 +112,9 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 			return true
 		})
 		if err != nil { // closed, or its time is up: what is there already is still read
-			h.drain(pool, stream, rc)
+			if !h.isHalted() { // by the next shim, if this one is being replaced
+				h.drain(pool, stream, rc)
+			}
 			return
 		}
 		if rerr != nil || n <= 0 { // a terminal ends with EIO
@@ -218,74 +228,9 @@ func (h *hub) closeStdin() {
 	h.stdin = nil
 	h.mu.Unlock()
 	_ = f.Close()
-}
-
-// join adds a client; nil if all is over.
-func (h *hub) join(conn *net.UnixConn, want runtime.Attach) *attached {
-	c := &attached{conn: conn, want: want, hub: h, done: make(chan struct{})}
-	c.wake = sync.NewCond(&c.mu)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ended {
-		return nil
+	if h.noStdin != nil {
+		h.noStdin()
 	}
-	h.clients = append(h.clients, c)
-	return c
-}
-
-// serve carries a client's stream until it leaves or all is printed.
-func (h *hub) serve(c *attached) {
-	go func() {
-		h.input(c)
-		c.leave()
-	}()
-	c.write()
-	h.mu.Lock()
-	h.clients = slices.DeleteFunc(h.clients, func(o *attached) bool { return o == c })
-	h.mu.Unlock()
-}
-
-// input passes what the client sends to the process, until it leaves.
-func (h *hub) input(c *attached) {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := c.conn.Read(buf)
-		if n > 0 && c.want.Stdin {
-			h.feed(c, buf[:n])
-		}
-		if err != nil {
-			break
-		}
-	}
-	if c.want.Stdin && h.awaitProcess(c) && h.io.StdinOnce {
-		h.closeStdin()
-	}
-	c.awaitHangup()
-}
-
-// feed writes to the process's stdin. What comes before it has started waits.
-func (h *hub) feed(c *attached, p []byte) {
-	if !h.awaitProcess(c) {
-		return
-	}
-	h.mu.Lock()
-	f := h.stdin
-	h.mu.Unlock()
-	if f != nil {
-		_, _ = f.Write(p) // the process may have closed it
-	}
-}
-
-// awaitProcess waits until the hub has a process; false if it never will.
-func (h *hub) awaitProcess(c *attached) bool {
-	select {
-	case <-c.done:
-		return false
-	case <-h.begun:
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !h.ended
 }
 
 // idle tells whether the hub has neither process nor clients.
@@ -295,114 +240,74 @@ func (h *hub) idle() bool {
 	return !h.used && len(h.clients) == 0
 }
 
-const (
-	queueLimit = 1 << 20          // what a slow client may be behind
-	stallLimit = 10 * time.Minute // how long it may take nothing at all
-)
-
-// attached is one client's end. Output is queued for it; when the queue is
-// full the process waits, as it would on a terminal.
-type attached struct {
-	conn *net.UnixConn
-	want runtime.Attach
-	hub  *hub
-	done chan struct{}
-
-	mu    sync.Mutex // guards all below
-	wake  *sync.Cond
-	queue []byte
-	over  bool // no more will be put
-	gone  bool // the client left
+// hurry lets no client hold the process's output back any more.
+func (h *hub) hurry() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.clients {
+		c.hurry()
+	}
 }
 
-func (c *attached) put(stream byte, p []byte) {
-	if stream == 1 && !c.want.Stdout || stream == 2 && !c.want.Stderr {
+func (h *hub) isHalted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.halted
+}
+
+// halt stops reading what the process prints, and closes its log. All that was
+// read is in the log and queued for the clients then; the rest stays where it is.
+func (h *hub) halt() {
+	h.mu.Lock()
+	if h.ended {
+		h.mu.Unlock()
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.queue) >= queueLimit && !c.gone {
-		c.wake.Wait()
+	h.halted = true
+	for _, c := range h.clients {
+		c.hurry()
 	}
-	if c.gone {
+	for _, f := range h.sources {
+		_ = f.SetReadDeadline(unixPast)
+	}
+	if h.stdin != nil {
+		_ = h.stdin.SetWriteDeadline(unixPast)
+	}
+	h.mu.Unlock()
+	h.copying.Wait()
+	h.mu.Lock()
+	out := h.out
+	h.out = nil
+	h.mu.Unlock()
+	if out != nil {
+		if err := out.Close(); err != nil {
+			h.log.Error("cannot close a container's log", "err", err)
+		}
+	}
+}
+
+// resume reads on after a halt.
+func (h *hub) resume(pool *bufferPool, out LogWriter) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.halted {
 		return
 	}
-	if !c.hub.io.TTY {
-		head := [8]byte{stream}
-		binary.BigEndian.PutUint32(head[4:], uint32(len(p)))
-		c.queue = append(c.queue, head[:]...)
+	h.halted, h.out = false, out
+	for _, f := range h.sources {
+		_ = f.SetReadDeadline(never)
 	}
-	c.queue = append(c.queue, p...)
-	c.wake.Broadcast()
-}
-
-// end lets the client read what is queued, and then the end.
-func (c *attached) end() {
-	c.mu.Lock()
-	c.over = true
-	c.wake.Broadcast()
-	c.mu.Unlock()
-}
-
-func (c *attached) leave() {
-	c.mu.Lock()
-	if !c.gone {
-		c.gone = true
-		close(c.done)
+	if h.stdin != nil {
+		_ = h.stdin.SetWriteDeadline(never)
 	}
-	c.wake.Broadcast()
-	c.mu.Unlock()
-	_ = c.conn.Close()
-}
-
-// write sends what is queued until the end.
-func (c *attached) write() {
-	defer c.leave()
-	var sending []byte
-	for {
-		c.mu.Lock()
-		for len(c.queue) == 0 && !c.over && !c.gone {
-			c.wake.Wait()
-		}
-		if c.gone || len(c.queue) == 0 {
-			c.mu.Unlock()
-			return
-		}
-		sending, c.queue = c.queue, sending[:0]
-		c.wake.Broadcast()
-		c.mu.Unlock()
-		for rest := sending; len(rest) > 0; {
-			_ = c.conn.SetWriteDeadline(time.Now().Add(stallLimit)) // anything taken counts as progress
-			n, err := c.conn.Write(rest[:min(len(rest), 64<<10)])
-			if err != nil {
-				return
-			}
-			rest = rest[n:]
-		}
-		if cap(sending) > queueLimit/4 {
-			sending = nil // an idle client holds no memory
-		}
-	}
-}
-
-// awaitHangup returns when the client has closed both directions.
-func (c *attached) awaitHangup() {
-	rc, err := c.conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = rc.Read(func(fd uintptr) bool {
-		p := []unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(p, 0)
-		return err != nil && !errors.Is(err, unix.EINTR) || n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
-	})
+	h.carryAll(pool)
 }
 
 // relay joins a terminal with descriptors that were passed along.
 func (h *hub) relay(console *os.File, passed [3]*os.File) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stdin, h.sources = console, []*os.File{console}
+	h.stdin, h.sources, h.relays = console, []*os.File{console}, true
 	close(h.begun)
 	if out := dup(passed[1]); out != nil {
 		h.copying.Add(1)

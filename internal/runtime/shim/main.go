@@ -45,8 +45,17 @@ func Main(args []string) int {
 	flags := flag.NewFlagSet("skiff-shim", flag.ContinueOnError)
 	dir := flags.String("run-dir", "", "directory of the socket and of what runs")
 	ready := flags.Bool("ready-fd", false, "tell on descriptor 3 when it listens")
+	state := flags.Int("handover", -1, "descriptor that tells what the program before this one left")
+	format := flags.Int("takes-over", 0, "tell whether it understands this format of a handover")
 	if err := flags.Parse(args[1:]); err != nil {
 		return 2
+	}
+	if *format != 0 {
+		if *format != handoverFormat {
+			return 1
+		}
+		_, _ = fmt.Print(takesOver(handoverFormat))
+		return 0
 	}
 	if *dir == "" {
 		_, _ = fmt.Fprintln(os.Stderr, "skiff-shim: --run-dir is missing; skiffd starts this program by itself")
@@ -61,7 +70,7 @@ func Main(args []string) int {
 		unix.CloseOnExec(fdReady)
 		tell = os.NewFile(fdReady, "ready")
 	}
-	err := run(*dir, openLog, tell)
+	err := run(*dir, openLog, tell, *state)
 	if errors.Is(err, errBusy) {
 		return 0
 	}
@@ -83,37 +92,22 @@ func openLog(l runtime.Log) (LogWriter, error) {
 	return logs.NewWriter(l)
 }
 
-func run(dir string, newLog NewLog, tell *os.File) error {
+func run(dir string, newLog NewLog, tell *os.File, state int) error {
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE, unix.SIGINT)
 	unix.Umask(0) // modes are given where files are made
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	lock, err := takeLock(filepath.Join(dir, lockName))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Close() }()
 	s, err := newServer(dir, newLog, log)
 	if err != nil {
 		return err
 	}
-	if err := s.adopt(); err != nil {
-		return err
+	var l *net.UnixListener
+	if state >= 0 {
+		l, err = s.inherit(state)
+	} else {
+		l, err = s.begin()
 	}
-	path, done, err := socketPath(dir)
 	if err != nil {
-		return err
-	}
-	defer done()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return err
-	}
-	l.SetUnlinkOnClose(false) // the next shim may have made it anew
-	if err := os.Chmod(path, 0o600); err != nil {
 		return err
 	}
 	if tell != nil {
@@ -121,6 +115,61 @@ func run(dir string, newLog NewLog, tell *os.File) error {
 	}
 	log.Info("the shim listens", "dir", dir, "pid", os.Getpid(), "containers", len(s.containers))
 	return s.serve(l)
+}
+
+// begin makes this process the shim of its directory.
+func (s *server) begin() (l *net.UnixListener, err error) {
+	if s.lock, err = takeLock(filepath.Join(s.dir, lockName)); err != nil {
+		return nil, err
+	}
+	if err := s.adopt(); err != nil {
+		return nil, err
+	}
+	path, done, err := socketPath(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}); err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the next shim may have made it anew
+	return l, os.Chmod(path, 0o600)
+}
+
+// inherit goes on as the shim that this process was before it became this
+// program.
+func (s *server) inherit(state int) (*net.UnixListener, error) {
+	h, err := readHandover(state)
+	if err != nil {
+		return nil, err
+	}
+	for _, fd := range h.descriptors() {
+		unix.CloseOnExec(fd)
+	}
+	f := file(h.Listener, "listener")
+	fl, err := net.FileListener(f)
+	_ = f.Close()
+	if err != nil {
+		return nil, err
+	}
+	l, ok := fl.(*net.UnixListener)
+	if !ok {
+		return nil, errNoHandover
+	}
+	l.SetUnlinkOnClose(false)
+	s.lock, s.kept = file(h.Lock, "lock"), h
+	if err := s.reopenOrphanage(); err != nil {
+		return nil, err
+	}
+	if err := s.adopt(); err != nil {
+		return nil, err
+	}
+	s.takeOver()
+	return l, nil
 }
 
 // takeLock makes this process the only shim of the directory.

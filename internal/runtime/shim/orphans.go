@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,15 @@ func (s *server) openOrphanage() error {
 		go s.reapOrphans()
 	})
 	return s.orphans.err
+}
+
+// reopenOrphanage goes on as what this process was before an upgrade.
+func (s *server) reopenOrphanage() error {
+	var reaper int32
+	if err := unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&reaper)), 0, 0, 0); err != nil || reaper == 0 {
+		return err
+	}
+	return s.openOrphanage()
 }
 
 // reapOrphans reaps children that nobody waits for.

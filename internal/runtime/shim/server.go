@@ -10,6 +10,7 @@
 //
 //	shim.sock      where clients connect (the directory is 0700, peers are checked)
 //	shim.lock      held by whoever is the shim
+//	keep.sock      of the keeper of terminals
 //	c/ID/p-EXEC    record of a process: pid, start time, streams; later how it ended
 //	c/ID/N-EXEC    fifo of stream N
 //	c/ID/root      where the container's root is mounted before it becomes "/"
@@ -48,6 +49,9 @@ type server struct {
 	newLog NewLog
 	log    *slog.Logger
 	pool   bufferPool
+	lock   *os.File  // held on the run directory
+	kept   *handover // of the program this process was before, while it is taken over
+	execve func(path string, argv, env []string) error
 
 	runtimes *oci.Driver // others than the built-in one
 	orphans  orphanage
@@ -56,6 +60,14 @@ type server struct {
 	containers map[string]*container
 	waiting    map[string]*hub // attached to before start
 	watchers   map[*watcher]struct{}
+	links      map[*link]struct{}
+	listener   *net.UnixListener
+	turn       turn // while this program gives way to another one
+
+	calm *sync.Cond // on mu: something of links or turn has changed
+
+	buildOnce sync.Once
+	build     string // digest of this program
 
 	profilesMu sync.Mutex // guards profiles
 	profiles   map[specs.LinuxSeccompAction]*seccomp.Program
@@ -87,6 +99,8 @@ type process struct {
 	pidfd *os.File
 	child bool          // ours to reap
 	done  chan struct{} // closed when exit is recorded
+
+	settling bool // its end is being recorded; guarded by server.mu
 }
 
 func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
@@ -98,23 +112,31 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 		dir: dir, newLog: newLog, log: log,
 		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},
 		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*watcher]struct{}),
+		links: make(map[*link]struct{}), execve: unix.Exec,
 		profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program),
 	}
 	s.runtimes = &oci.Driver{Exe: s.host.Exe, Root: filepath.Join(dir, "oci"), Init: s.initFile, Hold: s.orphans.hold}
+	s.calm = sync.NewCond(&s.mu)
 	return s, nil
 }
 
 // serve answers clients until the listener is closed.
 func (s *server) serve(l *net.UnixListener) error {
+	s.mu.Lock()
+	s.listener = l
+	s.mu.Unlock()
 	for {
 		c, err := l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.awaitReopening()
+		case err != nil:
 			return err
+		default:
+			go s.connection(s.newLink(c))
 		}
-		go s.connection(c)
 	}
 }
 
@@ -140,60 +162,129 @@ func allowed(c *net.UnixConn) error {
 	return nil
 }
 
-func (s *server) connection(c *net.UnixConn) {
-	defer func() { _ = c.Close() }()
-	if err := allowed(c); err != nil {
+// A link is one client's connection.
+type link struct {
+	conn *net.UnixConn
+
+	state  linkState // guarded by server.mu, as is client
+	client *attached // of a stream
+}
+
+type linkState int
+
+const (
+	asking    linkState = iota // a request may be under way
+	streaming                  // it carries a process's streams
+	telling                    // it carries exits
+	parked                     // nobody reads it
+)
+
+func (s *server) newLink(c *net.UnixConn) *link {
+	l := &link{conn: c}
+	s.mu.Lock()
+	s.links[l] = struct{}{}
+	s.mu.Unlock()
+	return l
+}
+
+// become changes what a link is.
+func (s *server) become(l *link, state linkState, c *attached) {
+	s.mu.Lock()
+	l.state, l.client = state, c
+	s.calm.Broadcast()
+	s.mu.Unlock()
+}
+
+// connection serves a link until it ends or is parked.
+func (s *server) connection(l *link) {
+	if err := allowed(l.conn); err != nil {
 		s.log.Warn("refused a client", "err", err)
+		s.hangUp(l)
 		return
 	}
+	if !s.converse(l) {
+		s.hangUp(l)
+	}
+}
+
+func (s *server) hangUp(l *link) {
+	_ = l.conn.Close()
+	s.mu.Lock()
+	delete(s.links, l)
+	s.calm.Broadcast()
+	s.mu.Unlock()
+}
+
+// converse answers requests; true if the link is parked, to be gone on with.
+func (s *server) converse(l *link) (kept bool) {
 	for {
+		if s.park(l) {
+			return true
+		}
 		var req request
-		files, err := receive(c, &req)
+		files, err := receive(l.conn, &req)
+		if errors.Is(err, errNothingYet) {
+			continue
+		}
 		if err == nil {
 			err = req.adopt(files)
 		}
 		if err != nil {
 			closeAll(files)
 			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
-				_ = send(c, failure(errs.With(errs.Invalid, err)))
+				_ = send(l.conn, failure(errs.With(errs.Invalid, err)))
 			}
-			return
+			return false
 		}
-		again := s.answer(c, &req)
+		switch req.Op {
+		case "attach":
+			closeAll(files)
+			return s.attach(l, &req)
+		case "events":
+			closeAll(files)
+			s.become(l, telling, nil)
+			s.events(l.conn)
+			return false
+		}
+		again := s.answer(l, &req)
 		closeAll(files)
 		if !again {
-			return
+			return false
 		}
 	}
 }
 
-// answer serves one request; false if the connection has become something else
-// or is broken.
-func (s *server) answer(c *net.UnixConn, req *request) bool {
-	switch req.Op {
-	case "attach":
-		s.attach(c, req)
-		return false
-	case "events":
-		s.events(c)
-		return false
-	}
+// answer serves one request; false if the connection is broken.
+func (s *server) answer(l *link, req *request) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if req.Op == "start" || req.Op == "exec" {
-		defer cancelOnHangup(c, cancel)()
+	var resp *response
+	var err error
+	switch req.Op {
+	case "upgrade":
+		err = s.upgrade(ctx, l, req.program) // and if all is well, never returns
+	case "start", "exec":
+		stop := cancelOnHangup(l.conn, cancel)
+		resp, err = s.handle(ctx, req)
+		stop()
+	default:
+		resp, err = s.handle(ctx, req)
 	}
-	resp, err := s.handle(ctx, req)
 	if err != nil {
 		resp = failure(err)
 	}
-	return send(c, resp) == nil
+	return send(l.conn, resp) == nil
+}
+
+func (s *server) hello() *response {
+	s.buildOnce.Do(func() { s.build = ownBuild() })
+	return &response{Version: version, PID: os.Getpid(), Build: s.build}
 }
 
 func (s *server) handle(ctx context.Context, req *request) (*response, error) {
 	switch req.Op {
 	case "hello":
-		return &response{Version: version, PID: os.Getpid()}, nil
+		return s.hello(), nil
 	case "start":
 		started, err := s.start(ctx, req.Launch)
 		return &response{Started: started}, err

@@ -5,6 +5,7 @@ package shim
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,4 +127,8 @@ func TestConformance(t *testing.T) {
 			},
 		}
 	})
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }

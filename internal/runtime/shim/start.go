@@ -202,7 +202,7 @@ func cloned(child *launch.Child, mounts *os.File) *newborn {
 func (s *server) discard(c *container, p *process, child *newborn) {
 	child.abort()
 	_ = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
-	if _, err := s.await(p); err != nil {
+	if _, err := s.await(p, func() bool { return true }); err != nil {
 		s.warn(c.id, err)
 	}
 	_ = p.pidfd.Close()

@@ -25,28 +25,41 @@ const (
 
 // watch waits for a process to end and records how.
 func (s *server) watch(c *container, p *process) {
-	status, err := s.await(p)
+	status, err := s.await(p, func() bool { return s.beginExit(c, p) })
+	if errors.Is(err, errHeld) {
+		return // the next shim hears of it, or this one, later
+	}
 	exit := runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, At: time.Now(), Code: proc.Code(status)}
 	if err != nil {
 		exit.Code, exit.Unknown = 255, true
 	}
 	s.settle(c, p, exit)
+	s.endExit(p)
 }
 
-// await waits for the end, holding no thread, and returns the wait status.
-func (s *server) await(p *process) (unix.WaitStatus, error) {
+var errHeld = errors.New("not now")
+
+// await waits for the end, holding no thread, and returns the wait status. Begin
+// may forbid to reap: then it is errHeld.
+func (s *server) await(p *process, begin func() bool) (unix.WaitStatus, error) {
 	rc, err := p.pidfd.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
 	var status unix.WaitStatus
 	var serr error
+	begun := false
 	err = rc.Read(func(fd uintptr) bool {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, perr := unix.Poll(poll, 0)
 		if errors.Is(perr, unix.EINTR) || perr == nil && n == 0 {
 			return false
 		}
+		if !begun && !begin() {
+			serr = errHeld
+			return true
+		}
+		begun = true
 		if p.child {
 			status, serr = proc.Wait(int(fd))
 		} else {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ const (
 	maxMessage   = 16 << 20
 	usualMessage = 64 << 10
 	maxFDs       = 8
-	version      = 1
+	version      = 1 // a shim of another one is asked to give way by "hello" and "upgrade", which stay
 )
 
 type request struct {
@@ -40,6 +41,9 @@ type request struct {
 	Exec   *runtime.Exec   `json:"exec,omitempty"`
 	NetNS  bool            `json:"netns,omitempty"` // the first descriptor is Launch.NetNS
 	Stdio  [3]bool         `json:"stdio,omitempty"` // the next ones are these streams
+	// Program tells that a descriptor is the program to become.
+	Program bool `json:"program,omitempty"`
+	program *os.File
 
 	Signal    int                   `json:"signal,omitempty"`
 	All       bool                  `json:"all,omitempty"`
@@ -60,6 +64,7 @@ type response struct {
 
 	Version int             `json:"version,omitempty"`
 	PID     int             `json:"pid,omitempty"`
+	Build   string          `json:"build,omitempty"` // digest of the shim's program
 	Started runtime.Started `json:"started,omitzero"`
 	PIDs    []int           `json:"pids,omitempty"`
 	States  []runtime.State `json:"states,omitempty"`
@@ -135,15 +140,31 @@ func readMessage(r io.Reader, v any) error {
 	return json.Unmarshal(body.Bytes(), v)
 }
 
+// errNothingYet ends a read whose time is up before the first byte came.
+var errNothingYet = errors.New("no message yet")
+
+// messageTime is how long the rest of a message may take once its reader's time
+// is up.
+const messageTime = 2 * time.Second
+
 // rightsReader reads a socket and keeps the descriptors that come along.
 type rightsReader struct {
 	conn  *net.UnixConn
 	files []*os.File
+	begun bool
 }
 
 func (r *rightsReader) Read(p []byte) (int, error) {
 	var oob [64]byte
 	n, oobn, flags, _, err := r.conn.ReadMsgUnix(p, oob[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if !r.begun {
+			return 0, errNothingYet
+		}
+		_ = r.conn.SetReadDeadline(time.Now().Add(messageTime))
+		n, oobn, flags, _, err = r.conn.ReadMsgUnix(p, oob[:])
+	}
+	r.begun = true
 	if oobn > 0 {
 		if perr := r.keep(oob[:oobn]); perr != nil && err == nil {
 			err = perr
@@ -208,6 +229,11 @@ func (r *request) adopt(files []*os.File) error {
 			if err := take(&stdio[i]); err != nil {
 				return err
 			}
+		}
+	}
+	if r.Program {
+		if err := take(&r.program); err != nil {
+			return err
 		}
 	}
 	if r.Launch != nil {
