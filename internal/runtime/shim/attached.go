@@ -137,14 +137,24 @@ func (h *hub) feed(c *attached, p []byte) bool {
 }
 
 // awaitProcess waits until the hub has a process; false if it never will, or if
-// the client has left or is halted.
+// the client has left, hangs up meanwhile (it must not stay for as long as nobody
+// starts one) or is halted. Only who reads from the client may call it.
 func (h *hub) awaitProcess(c *attached) bool {
 	select {
-	case <-c.done:
-		return false
-	case <-c.stop:
-		return false
 	case <-h.begun:
+	default:
+		hung := make(chan struct{})
+		go func() { c.awaitHangup(); close(hung) }()
+		select {
+		case <-c.done: // closed, which ends that goroutine too
+			return false
+		case <-hung: // or halted, by a deadline
+			return false
+		case <-h.begun:
+			_ = c.conn.SetReadDeadline(unixPast)
+			<-hung
+			c.resetReadDeadline()
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -219,6 +229,15 @@ func (c *attached) unhalt() {
 	defer c.mu.Unlock()
 	c.halted, c.rushed, c.stop = false, false, make(chan struct{})
 	_ = c.conn.SetDeadline(never)
+}
+
+// resetReadDeadline lets the client be read again, unless it is halted.
+func (c *attached) resetReadDeadline() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.halted {
+		_ = c.conn.SetReadDeadline(never)
+	}
 }
 
 func (c *attached) isHalted() bool {
