@@ -3,6 +3,7 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -111,6 +112,9 @@ func ParseConfig(body []byte) (dockerspec.DockerOCIImage, error) {
 	var c dockerspec.DockerOCIImage
 	if err := json.Unmarshal(body, &c); err != nil {
 		return c, errs.Newf(errs.Invalid, "image configuration: %w", err)
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) { // null decodes into anything
+		return c, errs.New(errs.Invalid, "image configuration: not an object")
 	}
 	if c.RootFS.Type != "" && c.RootFS.Type != "layers" {
 		return c, errs.Newf(errs.Invalid, "image configuration: root file system of type %q", c.RootFS.Type)
