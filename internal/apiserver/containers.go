@@ -176,17 +176,10 @@ func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
-	var body struct {
-		container.UpdateConfig
-		Init *bool
-	}
-	if err := r.decodeWhole(&body); err != nil {
+	var u container.UpdateConfig
+	if err := r.decodeWhole(&u); err != nil {
 		return err
 	}
-	if body.Init != nil {
-		return errs.New(errs.Unsupported, "Init of a container cannot be updated")
-	}
-	u := body.UpdateConfig
 	if r.v.before(40) {
 		u.PidsLimit = nil
 	}

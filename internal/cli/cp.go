@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -87,31 +88,31 @@ func splitCopyPath(s string) (ctr, p string) {
 func (a *app) copyFrom(ctx context.Context, cl *client.Client, ctr, src, dst string, o *cpOptions) error {
 	base := ""
 	if o.follow {
-		st, err := cl.ContainerStatPath(ctx, ctr, src)
-		if err == nil && st.Mode&fs.ModeSymlink != 0 {
+		st, err := cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: src})
+		if err == nil && st.Stat.Mode&fs.ModeSymlink != 0 {
 			base = path.Base(path.Clean(src)) // it keeps the link's name
-			src = resolveLink(src, st.LinkTarget)
+			src = resolveLink(src, st.Stat.LinkTarget)
 		}
 	}
-	body, st, err := cl.CopyFromContainer(ctx, ctr, src)
+	r, err := cl.CopyFromContainer(ctx, ctr, moby.CopyFromContainerOptions{SourcePath: src})
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer r.Content.Close()
 	if dst == "-" {
 		if _, tty := terminal(a.out); tty {
 			return errors.New("refusing to write an archive to a terminal")
 		}
-		_, err := io.Copy(a.out, body)
+		_, err := io.Copy(a.out, r.Content)
 		return err
 	}
-	count := &countingReader{r: body}
+	count := &countingReader{r: r.Content}
 	// What the archive calls its top: the last element of what was asked for.
 	top := lastElement(src)
 	if base == "" {
 		base = top
 	}
-	target, err := localTarget(dst, base, st.Mode.IsDir())
+	target, err := localTarget(dst, base, r.Stat.Mode.IsDir())
 	if err != nil {
 		return err
 	}
@@ -193,8 +194,8 @@ func (a *app) copyTo(ctx context.Context, cl *client.Client, src, ctr, dst, show
 	}
 	defer content.Close()
 	count := &countingReader{r: content}
-	err = cl.CopyToContainer(ctx, ctr, client.CopyToContainerOptions{
-		Path: dir, Content: count, CopyUIDGID: o.archive,
+	_, err = cl.CopyToContainer(ctx, ctr, moby.CopyToContainerOptions{
+		DestinationPath: dir, Content: count, CopyUIDGID: o.archive,
 	})
 	if err != nil {
 		if count.err != nil && !errors.Is(count.err, io.EOF) {
@@ -210,13 +211,13 @@ func (a *app) copyTo(ctx context.Context, cl *client.Client, src, ctr, dst, show
 
 // remoteTarget looks at the destination, through one link.
 func remoteTarget(ctx context.Context, cl *client.Client, ctr, dst string) (p string, exists, isDir bool, err error) {
-	st, err := cl.ContainerStatPath(ctx, ctr, dst)
-	if err == nil && st.Mode&fs.ModeSymlink != 0 {
-		dst = resolveLink(dst, st.LinkTarget)
-		st, err = cl.ContainerStatPath(ctx, ctr, dst)
+	st, err := cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: dst})
+	if err == nil && st.Stat.Mode&fs.ModeSymlink != 0 {
+		dst = resolveLink(dst, st.Stat.LinkTarget)
+		st, err = cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: dst})
 	}
 	if err == nil {
-		return dst, true, st.Mode.IsDir(), nil
+		return dst, true, st.Stat.Mode.IsDir(), nil
 	}
 	if !errdefs.IsNotFound(err) {
 		return dst, false, false, err

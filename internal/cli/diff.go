@@ -2,6 +2,7 @@ package cli
 
 import (
 	"github.com/moby/moby/api/types/container"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -19,14 +20,14 @@ func newDiff(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ContainerDiff(cmd.Context(), args[0])
+			r, err := cl.ContainerDiff(cmd.Context(), args[0], moby.ContainerDiffOptions{})
 			if err != nil {
 				return err
 			}
 			if layout == "" {
 				layout = "{{.Type}} {{.Path}}"
 			}
-			return diffTable().Write(a.out, layout, false, r)
+			return diffTable().Write(a.out, layout, false, r.Changes)
 		},
 		ValidArgsFunction: a.completeFirst(a.completeContainers()),
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -57,65 +57,66 @@ func (a *app) exec(ctx context.Context, name string, command []string, o *execOp
 		return err
 	}
 	if !o.detach {
-		if err := a.checkTTY(req.AttachStdin, req.Tty); err != nil {
+		if err := a.checkTTY(req.AttachStdin, req.TTY); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	id, err := cl.ExecCreate(ctx, name, req)
+	ex, err := cl.ExecCreate(ctx, name, req)
 	if err != nil {
 		return err
 	}
-	if id == "" {
+	if ex.ID == "" {
 		return errors.New("exec ID empty")
 	}
-	begin := container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize}
 	if o.detach {
-		return cl.ExecStart(ctx, id, begin)
+		_, err := cl.ExecStart(ctx, ex.ID, moby.ExecStartOptions{Detach: true, TTY: o.tty, ConsoleSize: req.ConsoleSize})
+		return err
 	}
-	conn, err := cl.ExecAttach(ctx, id, begin)
+	conn, err := cl.ExecAttach(ctx, ex.ID, moby.ExecAttachOptions{TTY: o.tty, ConsoleSize: req.ConsoleSize})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	if o.tty {
-		stream.FollowSize(ctx, a.out, func(ctx context.Context, s client.ConsoleSize) error {
-			return cl.ExecResize(ctx, id, s)
+		stream.FollowSize(ctx, a.out, func(ctx context.Context, s moby.ConsoleSize) error {
+			_, err := cl.ExecResize(ctx, ex.ID, moby.ExecResizeOptions{Height: s.Height, Width: s.Width})
+			return err
 		})
 	}
-	s := a.session(attachment{stdin: req.AttachStdin, stdout: true, stderr: true, tty: o.tty}, req.DetachKeys, conn)
+	s := a.session(attachment{stdin: req.AttachStdin, stdout: true, stderr: true, tty: o.tty}, req.DetachKeys, &conn.HijackedResponse)
 	if err := s.Run(ctx); err != nil {
 		if errors.Is(err, stream.ErrDetached) {
 			return nil
 		}
 		return err
 	}
-	return execStatus(ctx, cl, id)
+	return execStatus(ctx, cl, ex.ID)
 }
 
-func (a *app) execRequest(command []string, o *execOptions) (container.ExecCreateRequest, error) {
+func (a *app) execRequest(command []string, o *execOptions) (moby.ExecCreateOptions, error) {
 	var env []string
 	for _, f := range o.envFiles.Values {
 		e, err := opts.EnvFile(f, os.LookupEnv)
 		if err != nil {
-			return container.ExecCreateRequest{}, err
+			return moby.ExecCreateOptions{}, err
 		}
 		env = append(env, e...)
 	}
 	keys, err := a.detachKeys(o.keys)
 	if err != nil {
-		return container.ExecCreateRequest{}, err
+		return moby.ExecCreateOptions{}, err
 	}
-	req := container.ExecCreateRequest{
-		User: o.user, Privileged: o.privileged, Tty: o.tty, WorkingDir: o.workdir,
+	req := moby.ExecCreateOptions{
+		User: o.user, Privileged: o.privileged, TTY: o.tty, WorkingDir: o.workdir,
 		Cmd: command, Env: append(env, o.env.Values...), DetachKeys: keys,
 	}
 	if !o.detach {
 		req.AttachStdout, req.AttachStderr, req.AttachStdin = true, true, o.interactive
 	}
 	if o.tty {
-		req.ConsoleSize = stream.Size(a.out).Pair()
+		req.ConsoleSize = stream.Size(a.out)
 	}
 	return req, nil
 }
@@ -123,10 +124,10 @@ func (a *app) execRequest(command []string, o *execOptions) (container.ExecCreat
 // execStatus asks for the exit code. A command may close its streams before it
 // ends, and be seen running for a moment longer.
 func execStatus(ctx context.Context, cl *client.Client, id string) error {
-	r, err := cl.ExecInspect(ctx, id)
+	r, err := cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
 	for wait := time.Millisecond; err == nil && r.Running && wait < time.Second; wait *= 2 {
 		time.Sleep(wait)
-		r, err = cl.ExecInspect(ctx, id)
+		r, err = cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
 	}
 	if err != nil {
 		if client.IsConnectionFailed(err) {
@@ -134,8 +135,8 @@ func execStatus(ctx context.Context, cl *client.Client, id string) error {
 		}
 		return err
 	}
-	if r.ExitCode != nil && *r.ExitCode != 0 {
-		return &statusError{code: *r.ExitCode}
+	if r.ExitCode != 0 {
+		return &statusError{code: r.ExitCode}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -25,7 +26,7 @@ func newExport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body, err := cl.ContainerExport(cmd.Context(), args[0])
+			body, err := cl.ContainerExport(cmd.Context(), args[0], moby.ContainerExportOptions{})
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -29,11 +30,15 @@ func newHistory(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := cl.ImageHistory(cmd.Context(), args[0], p)
+			var o []moby.ImageHistoryOption
+			if p != nil {
+				o = append(o, moby.ImageHistoryWithPlatform(*p))
+			}
+			r, err := cl.ImageHistory(cmd.Context(), args[0], o...)
 			if err != nil {
 				return err
 			}
-			return historyTable(human, !noTrunc, time.Now()).Write(a.out, layout, quiet, list)
+			return historyTable(human, !noTrunc, time.Now()).Write(a.out, layout, quiet, r.Items)
 		},
 		ValidArgsFunction: a.completeFirst(a.completeImages),
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/system"
+	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/security"
 	"github.com/spf13/cobra"
 
@@ -53,8 +54,10 @@ func (a *app) info(ctx context.Context, layout string) error {
 	d := infoDocument{ClientInfo: clientInfo{Debug: a.flags.debug, Context: "default", Version: version.Version, Plugins: []string{}}}
 	cl, err := a.client(ctx)
 	if err == nil {
-		d.Info, err = cl.Info(ctx)
-		d.ClientInfo.APIVersion = cl.APIVersion()
+		var r moby.SystemInfoResult
+		r, err = cl.Info(ctx, moby.InfoOptions{})
+		d.Info = r.Info
+		d.ClientInfo.APIVersion = cl.ClientVersion()
 	}
 	if err != nil {
 		d.ServerErrors = []string{a.explain(err)}

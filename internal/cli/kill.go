@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -19,7 +20,8 @@ func newKill(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				return cl.ContainerKill(ctx, name, sig)
+				_, err := cl.ContainerKill(ctx, name, moby.ContainerKillOptions{Signal: sig})
+				return err
 			})
 		},
 		ValidArgsFunction: a.completeContainers("running"),

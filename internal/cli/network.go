@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -37,7 +38,8 @@ func newNetworkConnect(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cl.NetworkConnect(cmd.Context(), args[0], network.ConnectRequest{Container: args[1], EndpointConfig: ep})
+			_, err = cl.NetworkConnect(cmd.Context(), args[0], moby.NetworkConnectOptions{Container: args[1], EndpointConfig: ep})
+			return err
 		},
 		ValidArgsFunction: a.completeNetworkThenContainer,
 	}
@@ -63,7 +65,8 @@ func newNetworkDisconnect(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cl.NetworkDisconnect(cmd.Context(), args[0], network.DisconnectRequest{Container: args[1], Force: force})
+			_, err = cl.NetworkDisconnect(cmd.Context(), args[0], moby.NetworkDisconnectOptions{Container: args[1], Force: force})
+			return err
 		},
 		ValidArgsFunction: a.completeNetworkThenContainer,
 	}
@@ -102,7 +105,7 @@ func newNetworkRm(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				err := cl.NetworkRemove(ctx, name)
+				_, err := cl.NetworkRemove(ctx, name, moby.NetworkRemoveOptions{})
 				if force && errdefs.IsNotFound(err) {
 					return errSkip
 				}
@@ -133,12 +136,12 @@ func newNetworkLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.NetworkList(cmd.Context(), filter.Values)
+			r, err := cl.NetworkList(cmd.Context(), moby.NetworkListOptions{Filters: filter.Values})
 			if err != nil {
 				return err
 			}
-			sortBy(r, func(n network.Summary) string { return n.Name })
-			return networkTable(!noTrunc).Write(a.out, layout, quiet, r)
+			sortBy(r.Items, func(n network.Summary) string { return n.Name })
+			return networkTable(!noTrunc).Write(a.out, layout, quiet, r.Items)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/moby/moby/api/types/network"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -21,13 +22,13 @@ func newPort(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, _, err := cl.ContainerInspect(cmd.Context(), args[0], false)
+			r, err := cl.ContainerInspect(cmd.Context(), args[0], moby.ContainerInspectOptions{})
 			if err != nil {
 				return err
 			}
 			var ports network.PortMap
-			if r.NetworkSettings != nil {
-				ports = r.NetworkSettings.Ports
+			if r.Container.NetworkSettings != nil {
+				ports = r.Container.NetworkSettings.Ports
 			}
 			if len(args) == 1 {
 				a.printPorts(ports)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -22,7 +23,8 @@ func newRename(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cl.ContainerRename(cmd.Context(), from, to)
+			_, err = cl.ContainerRename(cmd.Context(), from, moby.ContainerRenameOptions{NewName: to})
+			return err
 		},
 		ValidArgsFunction: a.completeFirst(a.completeContainers()),
 	}

@@ -3,9 +3,8 @@ package cli
 import (
 	"context"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
-
-	"github.com/skiff-containers/skiff/client"
 )
 
 func newRestart(a *app) *cobra.Command {
@@ -20,9 +19,10 @@ func newRestart(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := client.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
+			o := moby.ContainerRestartOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				return cl.ContainerRestart(ctx, name, o)
+				_, err := cl.ContainerRestart(ctx, name, o)
+				return err
 			})
 		},
 		ValidArgsFunction: a.completeContainers(),

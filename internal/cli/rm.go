@@ -6,9 +6,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
-
-	"github.com/skiff-containers/skiff/client"
 )
 
 func newRm(a *app) *cobra.Command {
@@ -23,13 +22,13 @@ func newRm(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := client.ContainerRemoveOptions{Force: force, RemoveVolumes: volumes, RemoveLinks: link}
+			o := moby.ContainerRemoveOptions{Force: force, RemoveVolumes: volumes, RemoveLinks: link}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
 				name = strings.Trim(name, "/")
 				if name == "" {
 					return errors.New("container name cannot be empty")
 				}
-				err := cl.ContainerRemove(ctx, name, o)
+				_, err := cl.ContainerRemove(ctx, name, o)
 				if force && errdefs.IsNotFound(err) {
 					a.warn(err)
 					return errSkip

@@ -5,9 +5,8 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
-
-	"github.com/skiff-containers/skiff/client"
 )
 
 func newRmi(a *app) *cobra.Command {
@@ -19,7 +18,7 @@ func newRmi(a *app) *cobra.Command {
 		Args:        minArgs(1),
 		Annotations: map[string]string{namesKey: "image rm, image remove, rmi"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := client.ImageRemoveOptions{Force: force, NoPrune: noPrune}
+			o := moby.ImageRemoveOptions{Force: force, PruneChildren: !noPrune}
 			for _, s := range platforms {
 				p, err := parsePlatform(s)
 				if err != nil {
@@ -39,7 +38,7 @@ func newRmi(a *app) *cobra.Command {
 }
 
 // removeImages goes one by one: two names of one image are one deletion.
-func (a *app) removeImages(ctx context.Context, names []string, o client.ImageRemoveOptions) error {
+func (a *app) removeImages(ctx context.Context, names []string, o moby.ImageRemoveOptions) error {
 	cl, err := a.client(ctx)
 	if err != nil {
 		return err
@@ -47,7 +46,7 @@ func (a *app) removeImages(ctx context.Context, names []string, o client.ImageRe
 	var failed []string
 	fatal := false
 	for _, n := range names {
-		list, err := cl.ImageRemove(ctx, n, o)
+		r, err := cl.ImageRemove(ctx, n, o)
 		if err != nil {
 			if !errdefs.IsNotFound(err) {
 				fatal = true
@@ -55,7 +54,7 @@ func (a *app) removeImages(ctx context.Context, names []string, o client.ImageRe
 			failed = append(failed, a.explain(err))
 			continue
 		}
-		for _, it := range list {
+		for _, it := range r.Items {
 			if it.Deleted != "" {
 				fmt.Fprintf(a.out, "Deleted: %s\n", it.Deleted)
 			} else {

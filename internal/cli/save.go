@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	moby "github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,11 @@ func newSave(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body, err := cl.ImageSave(cmd.Context(), args, list)
+			var o []moby.ImageSaveOption
+			if len(list) > 0 {
+				o = append(o, moby.ImageSaveWithPlatforms(list...))
+			}
+			body, err := cl.ImageSave(cmd.Context(), args, o...)
 			if err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -86,11 +87,11 @@ func (a *app) stats(ctx context.Context, names []string, o *statsOptions) error 
 		go b.collect(ctx, cl, u, !o.noStream, &first)
 	}
 	if len(names) == 0 {
-		r, err := cl.ContainerList(ctx, client.ContainerListOptions{All: o.all})
+		r, err := cl.ContainerList(ctx, moby.ContainerListOptions{All: o.all})
 		if err != nil {
 			return err
 		}
-		for _, c := range r {
+		for _, c := range r.Items {
 			watch(format.ShortID(c.ID))
 		}
 		if !o.noStream {
@@ -181,10 +182,10 @@ func (b *board) failure(named bool) error {
 
 // follow adds containers that start and takes out those that end.
 func (b *board) follow(ctx context.Context, cl *client.Client, all bool, watch func(string)) {
-	messages, failed := cl.Events(ctx, client.EventsOptions{Filters: client.Filters{}.Add("type", "container")})
+	r := cl.Events(ctx, moby.EventsListOptions{Filters: moby.Filters{}.Add("type", "container")})
 	for {
 		select {
-		case e := <-messages:
+		case e := <-r.Messages:
 			id := e.Actor.ID
 			switch {
 			case e.Action == events.ActionStart && !all, e.Action == events.ActionCreate && all:
@@ -192,7 +193,7 @@ func (b *board) follow(ctx context.Context, cl *client.Client, all bool, watch f
 			case e.Action == events.ActionDie && !all, e.Action == events.ActionDestroy:
 				b.remove(id)
 			}
-		case <-failed:
+		case <-r.Err:
 			return
 		case <-ctx.Done():
 			return
@@ -208,13 +209,13 @@ func (b *board) collect(ctx context.Context, cl *client.Client, u *usageRow, str
 	defer done()
 	timer := time.AfterFunc(3*time.Second, done)
 	defer timer.Stop()
-	body, err := cl.ContainerStats(ctx, u.asked, client.ContainerStatsOptions{Stream: stream, IncludePreviousSample: !stream})
+	r, err := cl.ContainerStats(ctx, u.asked, moby.ContainerStatsOptions{Stream: stream, IncludePreviousSample: !stream})
 	if err != nil {
 		b.set(func() { u.err = err })
 		return
 	}
-	defer body.Close()
-	dec := json.NewDecoder(body)
+	defer r.Body.Close()
+	dec := json.NewDecoder(r.Body)
 	var prev *container.StatsResponse
 	for {
 		var s container.StatsResponse

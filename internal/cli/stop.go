@@ -3,10 +3,9 @@ package cli
 import (
 	"context"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/skiff-containers/skiff/client"
 )
 
 // stopFlags are shared by stop and restart.
@@ -42,9 +41,10 @@ func newStop(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := client.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
+			o := moby.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				return cl.ContainerStop(ctx, name, o)
+				_, err := cl.ContainerStop(ctx, name, o)
+				return err
 			})
 		},
 		ValidArgsFunction: a.completeContainers("running"),

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +19,8 @@ func newUnpause(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				return cl.ContainerUnpause(ctx, name)
+				_, err := cl.ContainerUnpause(ctx, name, moby.ContainerUnpauseOptions{})
+				return err
 			})
 		},
 		ValidArgsFunction: a.completeContainers("paused"),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/moby/moby/api/types/container"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/opts"
@@ -62,13 +63,13 @@ func (a *app) update(cmd *cobra.Command, o *updateOptions, names []string) error
 	if cmd.Flags().Changed("pids-limit") {
 		r.PidsLimit = &o.pids
 	}
-	req := container.UpdateConfig{Resources: r}
+	req := moby.ContainerUpdateOptions{Resources: &r}
 	if o.restart != "" {
 		p, err := runopts.RestartPolicy(o.restart)
 		if err != nil {
 			return err
 		}
-		req.RestartPolicy = p
+		req.RestartPolicy = &p
 	}
 	cl, err := a.client(cmd.Context())
 	if err != nil {
@@ -76,10 +77,10 @@ func (a *app) update(cmd *cobra.Command, o *updateOptions, names []string) error
 	}
 	var warnings []string
 	err = a.each(cmd.Context(), names, func(ctx context.Context, name string) error {
-		said, err := cl.ContainerUpdate(ctx, name, req)
+		res, err := cl.ContainerUpdate(ctx, name, req)
 		if err == nil {
 			a.mu.Lock()
-			warnings = append(warnings, said...)
+			warnings = append(warnings, res.Warnings...)
 			a.mu.Unlock()
 		}
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -34,13 +35,13 @@ func newVolumeCreate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v, err := cl.VolumeCreate(cmd.Context(), volume.CreateRequest{
+			r, err := cl.VolumeCreate(cmd.Context(), moby.VolumeCreateOptions{
 				Name: name, Driver: driver, DriverOpts: driverOpts.Pairs(), Labels: labels.Pairs(),
 			})
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(a.out, v.Name)
+			fmt.Fprintln(a.out, r.Volume.Name)
 			return nil
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -67,7 +68,7 @@ func newVolumeRm(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				err := cl.VolumeRemove(ctx, name, force)
+				_, err := cl.VolumeRemove(ctx, name, moby.VolumeRemoveOptions{Force: force})
 				return err
 			})
 		},
@@ -95,12 +96,12 @@ func newVolumeLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.VolumeList(cmd.Context(), filter.Values)
+			r, err := cl.VolumeList(cmd.Context(), moby.VolumeListOptions{Filters: filter.Values})
 			if err != nil {
 				return err
 			}
-			sortBy(r.Volumes, func(v volume.Volume) string { return v.Name })
-			return volumeTable().Write(a.out, layout, quiet, r.Volumes)
+			sortBy(r.Items, func(v volume.Volume) string { return v.Name })
+			return volumeTable().Write(a.out, layout, quiet, r.Items)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

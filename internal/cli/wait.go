@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -21,14 +22,14 @@ func newWait(a *app) *cobra.Command {
 				return err
 			}
 			return a.eachText(cmd.Context(), args, func(ctx context.Context, name string) (string, error) {
-				result, failed := cl.ContainerWait(ctx, name, container.WaitConditionNotRunning)
+				w := cl.ContainerWait(ctx, name, moby.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 				select {
-				case r := <-result:
+				case r := <-w.Result:
 					if r.Error != nil {
 						return "", errors.New(r.Error.Message)
 					}
 					return strconv.FormatInt(r.StatusCode, 10), nil
-				case err := <-failed:
+				case err := <-w.Error:
 					return "", err
 				}
 			})

@@ -139,7 +139,7 @@ func TestCVE_2024_21626_LeakedDescriptors(t *testing.T) {
 	if r := d.Try("", "docker", "run", "--rm", "evil", "ls", "../../../../../var/lib/dpkg"); r.Code == 0 {
 		t.Errorf("the image's working directory: %q", r.Stdout)
 	}
-	if r := d.Try("FROM busybox\nWORKDIR /proc/self/fd/8\nRUN ls ../../../../../var/lib/dpkg\n", "docker", "build", "--progress=plain", "-"); r.Code == 0 {
+	if r := d.Try("FROM busybox\nWORKDIR /proc/self/fd/8\nRUN ls ../../../../../var/lib/dpkg\n", "docker", "build", "-"); r.Code == 0 {
 		t.Errorf("a build's working directory: %q", r.Stderr)
 	}
 }

@@ -29,7 +29,6 @@ type Options struct {
 	Log      *slog.Logger
 
 	Runtime  runtime.Runtime
-	Runtimes map[string]runtime.External // others that containers may name
 	Networks Networks
 	Images   Images
 	Volumes  Volumes

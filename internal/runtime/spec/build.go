@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"cmp"
 	"maps"
 
 	"github.com/moby/moby/api/types/container"
@@ -120,7 +119,7 @@ func Defaults(h *container.HostConfig, host HostFacts, shmSize int64) {
 		h.MemorySwappiness = nil // how old clients say "unset"
 	}
 	if h.Runtime == "" {
-		h.Runtime = cmp.Or(host.DefaultRuntime, DefaultRuntime)
+		h.Runtime = DefaultRuntime
 	}
 	if h.MaskedPaths == nil && !h.Privileged {
 		h.MaskedPaths = append(defaultMaskedPaths(), host.MaskedPaths...)
