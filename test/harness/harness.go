@@ -347,7 +347,9 @@ func (d *Daemon) stopShim() {
 func (d *Daemon) KillShim() {
 	d.t.Helper()
 	for _, pid := range pidsMentioning(filepath.Join(d.ExecRoot, "shim")) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		if cmd, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); bytes.HasPrefix(cmd, []byte("skiff-shim\x00")) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

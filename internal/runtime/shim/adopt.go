@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
@@ -24,11 +26,18 @@ func (s *server) adopt() error {
 	if err != nil {
 		return err
 	}
+	found, err := s.vault.find()
+	if err != nil {
+		s.log.Warn("the keeper of terminals does not answer", "err", err)
+	}
+	s.found = found
 	for _, d := range dirs {
 		if err := s.adoptContainer(d.Name()); err != nil {
 			s.log.Error("cannot adopt a container", "container", d.Name(), "err", err)
 		}
 	}
+	s.found = nil
+	s.vault.claim(found)
 	return nil
 }
 
@@ -86,6 +95,11 @@ func (s *server) adoptProcess(c *container, p *process) {
 		err = s.findProcess(c, p)
 		e = s.findStreams(c, p)
 	}
+	if e.stdin != nil {
+		name := keptStdin(c.id, p.rec.ExecID)
+		s.vault.take(name, e.stdin)
+		p.hub.noStdin = func() { s.vault.drop(name) }
+	}
 	p.hub.start(&s.pool, s.reopenLog(&p.rec), e.stdin, e.out[0], e.out[1])
 	if err != nil {
 		s.settle(c, p, runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, Code: 255, Unknown: true, At: time.Now()})
@@ -112,10 +126,21 @@ func (s *server) findProcess(c *container, p *process) error {
 // findStreams opens its streams again. What was printed before it ended is in
 // the fifos only if somebody still holds them; logs of the living go on.
 func (s *server) findStreams(c *container, p *process) *ends {
+	name := keptStdin(c.id, p.rec.ExecID)
 	e, err := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
 	if err != nil {
 		s.log.Error("cannot read a container's output any more", "container", c.id, "err", err)
 		return &ends{}
+	}
+	switch kept := s.found[name]; {
+	case kept != nil && p.rec.IO.TTY:
+		e.stdin, e.out[0] = kept, kept
+	case kept != nil:
+		e.stdin = kept
+	case p.rec.IO.Stdin && !p.rec.IO.Passed && !p.rec.IO.TTY && !s.vault.reach():
+		// Both are gone, so it has seen its stdin's end; it may open it again. This
+		// fails if it has closed its side: then nobody wants it.
+		e.stdin, _ = openFifo(fifoPath(c.dir, p.rec.ExecID, 0), unix.O_WRONLY|unix.O_NONBLOCK)
 	}
 	return e
 }

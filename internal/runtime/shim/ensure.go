@@ -125,7 +125,7 @@ func privateDir(dir string) error {
 }
 
 func (o *Options) dial() (*net.UnixConn, error) {
-	path, done, err := socketPath(o.RunDir)
+	path, done, err := socketPath(o.RunDir, socketName)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,8 @@ type handover struct {
 	Format     int             `json:"format"`
 	Lock       int             `json:"lock"`
 	Listener   int             `json:"listener"`
-	Asker      int             `json:"asker"` // who asked for it, to be answered
+	Asker      int             `json:"asker"`            // who asked for it, to be answered
+	Keeper     int             `json:"keeper,omitempty"` // a process, if it is a child
 	Links      []int           `json:"links,omitempty"`
 	Clients    []keptClient    `json:"clients,omitempty"`
 	Containers []keptContainer `json:"containers,omitempty"`
@@ -66,7 +67,7 @@ func (s *server) inventory(asker *link) (*handover, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := &numbers{}
-	h := &handover{Format: handoverFormat, Lock: n.of(s.lock), Listener: n.of(s.listener), Asker: n.of(asker.conn)}
+	h := &handover{Format: handoverFormat, Lock: n.of(s.lock), Listener: n.of(s.listener), Asker: n.of(asker.conn), Keeper: s.vault.child()}
 	for l := range s.links {
 		switch {
 		case l == asker || l.state != parked:

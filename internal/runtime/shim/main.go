@@ -35,6 +35,8 @@ func Main(args []string) int {
 	switch args[0] {
 	case launch.InitName:
 		launch.Main()
+	case keeperName:
+		return keeperMain(args)
 	case launch.ReaperName:
 		return launch.Reaper(args)
 	case oci.HelperName:
@@ -125,7 +127,7 @@ func (s *server) begin() (l *net.UnixListener, err error) {
 	if err := s.adopt(); err != nil {
 		return nil, err
 	}
-	path, done, err := socketPath(s.dir)
+	path, done, err := socketPath(s.dir, socketName)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +164,9 @@ func (s *server) inherit(state int) (*net.UnixListener, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	s.lock, s.kept = file(h.Lock, "lock"), h
+	if h.Keeper > 0 {
+		s.vault.inherit(h.Keeper)
+	}
 	if err := s.reopenOrphanage(); err != nil {
 		return nil, err
 	}
@@ -188,9 +193,9 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// socketPath is the socket's path in a form that fits a socket address.
-func socketPath(dir string) (path string, done func(), err error) {
-	path = filepath.Join(dir, socketName)
+// socketPath is a socket's path in a form that fits a socket address.
+func socketPath(dir, name string) (path string, done func(), err error) {
+	path = filepath.Join(dir, name)
 	if len(path) < 100 {
 		return path, func() {}, nil
 	}
@@ -198,7 +203,7 @@ func socketPath(dir string) (path string, done func(), err error) {
 	if err != nil {
 		return "", nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName), func() { _ = unix.Close(fd) }, nil
+	return fmt.Sprintf("/proc/self/fd/%d/%s", fd, name), func() { _ = unix.Close(fd) }, nil
 }
 
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE

@@ -49,8 +49,10 @@ type server struct {
 	newLog NewLog
 	log    *slog.Logger
 	pool   bufferPool
-	lock   *os.File  // held on the run directory
-	kept   *handover // of the program this process was before, while it is taken over
+	vault  vault
+	found  map[string]*os.File // in the keeper, while containers are adopted
+	lock   *os.File            // held on the run directory
+	kept   *handover           // of the program this process was before, while it is taken over
 	execve func(path string, argv, env []string) error
 
 	runtimes *oci.Driver // others than the built-in one
@@ -117,6 +119,7 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 	}
 	s.runtimes = &oci.Driver{Exe: s.host.Exe, Root: filepath.Join(dir, "oci"), Init: s.initFile, Hold: s.orphans.hold}
 	s.calm = sync.NewCond(&s.mu)
+	s.vault.s, s.vault.files = s, make(map[string]*os.File)
 	return s, nil
 }
 

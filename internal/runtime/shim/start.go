@@ -179,8 +179,10 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	case console != nil && p.rec.IO.Passed:
 		p.hub.relay(console, passed)
 	case console != nil:
+		s.keepStdin(p, console)
 		p.hub.start(&s.pool, out, console, console)
 	default:
+		s.keepStdin(p, e.stdin)
 		p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
 	}
 	return nil
@@ -196,6 +198,16 @@ type newborn struct {
 
 func cloned(child *launch.Child, mounts *os.File) *newborn {
 	return &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
+}
+
+// keepStdin makes a process's stdin, or its terminal, outlive the shim.
+func (s *server) keepStdin(p *process, f *os.File) {
+	if f == nil {
+		return
+	}
+	name := keptStdin(p.rec.ID, p.rec.ExecID)
+	s.vault.put(name, f)
+	p.hub.noStdin = func() { s.vault.drop(name) }
 }
 
 // discard ends a child that has not become the command, and reaps it.

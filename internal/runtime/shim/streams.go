@@ -87,15 +87,11 @@ func openFifo(path string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// reopenStreams opens our sides again, of a process that has the others.
+// reopenStreams opens again where a process prints to, which has the other sides.
 func reopenStreams(dir, execID string, io runtime.IO) (*ends, error) {
 	e := &ends{}
 	if io.Passed || io.TTY {
-		return e, nil // a terminal is gone with the shim that held it
-	}
-	if io.Stdin {
-		// Fails if the process has closed its side: then nobody wants it.
-		e.stdin, _ = openFifo(fifoPath(dir, execID, 0), unix.O_WRONLY|unix.O_NONBLOCK)
+		return e, nil // the keeper has the terminal
 	}
 	for n := 1; n <= 2; n++ {
 		f, err := openFifo(fifoPath(dir, execID, n), unix.O_RDONLY|unix.O_NONBLOCK)

@@ -1,0 +1,154 @@
+//go:build linux
+
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The keeper is a small process that does nothing but hold what cannot be
+// opened twice: terminals, and the writing ends of stdins, whose closing the
+// containers would see. So both outlive a shim that is killed. It is started
+// with the first of them, and ends when it holds none and no shim has it.
+
+// keeperName is the keeper's argv[0]; the next argument is the run directory.
+const keeperName = "skiff-keep"
+
+const (
+	keepSocket = "keep.sock"
+	fdListen   = 3
+	keepIdle   = 5 * time.Second // how often a keeper without a shim looks whether it is still needed
+	keepDead   = time.Minute     // how long it keeps what nobody has the other end of
+)
+
+// keepMessage is what shim and keeper say: "keep" (with the descriptor), "drop",
+// "list". The answer to the last is a message for each, and one without a key.
+type keepMessage struct {
+	Op  string `json:"op,omitempty"`
+	Key string `json:"key,omitempty"`
+}
+
+type keeper struct {
+	dir   string
+	l     *net.UnixListener
+	files map[string]*os.File
+}
+
+// keeperMain is the process. It returns the exit code.
+func keeperMain(args []string) int {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	debug.SetGCPercent(20)
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE, unix.SIGINT)
+	if len(args) < 2 {
+		_, _ = fmt.Fprintln(os.Stderr, keeperName+": started by hand")
+		return 2
+	}
+	unix.CloseOnExec(fdListen)
+	f := os.NewFile(fdListen, "listener")
+	l, err := net.FileListener(f)
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, keeperName+":", err)
+		return 1
+	}
+	_ = f.Close()
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return 1
+	}
+	k := &keeper{dir: args[1], l: u, files: make(map[string]*os.File)}
+	k.run()
+	return 0
+}
+
+func (k *keeper) run() {
+	var dead time.Time
+	for {
+		_ = k.l.SetDeadline(time.Now().Add(keepIdle))
+		c, err := k.l.AcceptUnix()
+		switch {
+		case err == nil:
+			if allowed(c) == nil {
+				k.serve(c)
+			}
+			_ = c.Close()
+			dead = time.Time{}
+			if len(k.files) == 0 {
+				return
+			}
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case k.needed():
+			dead = time.Time{}
+		case dead.IsZero():
+			dead = time.Now()
+		case time.Since(dead) > keepDead:
+			return
+		}
+		if _, err := os.Lstat(filepath.Join(k.dir, keepSocket)); err != nil {
+			return // the directory has gone
+		}
+	}
+}
+
+// serve does what a shim asks, until that one goes.
+func (k *keeper) serve(c *net.UnixConn) {
+	for {
+		var m keepMessage
+		files, err := receive(c, &m)
+		if err != nil {
+			closeAll(files)
+			return
+		}
+		switch m.Op {
+		case "keep":
+			if len(files) == 1 {
+				closeAll([]*os.File{k.files[m.Key]})
+				k.files[m.Key], files = files[0], nil
+			}
+		case "drop":
+			closeAll([]*os.File{k.files[m.Key]})
+			delete(k.files, m.Key)
+		case "list":
+			err = k.list(c)
+		}
+		closeAll(files)
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (k *keeper) list(c *net.UnixConn) error {
+	for name, f := range k.files {
+		n := numbers{}
+		fd := n.of(f)
+		if n.err != nil {
+			return n.err
+		}
+		if err := send(c, &keepMessage{Key: name}, fd); err != nil {
+			return err
+		}
+	}
+	return send(c, &keepMessage{})
+}
+
+// needed tells whether somebody still has the other end of anything.
+func (k *keeper) needed() bool {
+	for _, f := range k.files {
+		n := numbers{}
+		p := []unix.PollFd{{Fd: int32(n.of(f))}}
+		if c, err := unix.Poll(p, 0); err != nil || c == 0 || p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0 {
+			return true
+		}
+	}
+	return false
+}
