@@ -7,10 +7,18 @@ import (
 	"time"
 )
 
+// taker gets the records that a cursor comes across.
+type taker interface {
+	emit(r *record) error
+	flush() error // for now there is no more
+	whole()       // all that was there at the start was read
+}
+
 // cursor goes forward through a log's files.
 type cursor struct {
 	r      *reader
-	e      *emitter
+	e      taker
+	until  int64 // records after it are not read
 	format format
 	buf    []byte
 	at     position
@@ -93,7 +101,7 @@ func (c *cursor) step() (progress, past bool, err error) {
 				return true
 			}
 		}
-		if rec.at > c.e.until {
+		if rec.at > c.until {
 			past = true
 			return false
 		}

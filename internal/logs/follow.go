@@ -33,7 +33,7 @@ func (c *cursor) wait() bool {
 	if c.watch.changed == nil {
 		every = pollEvery
 	}
-	more := c.r.pause(c.watch.changed, every, c.e.until)
+	more := c.r.pause(c.watch.changed, every, c.until)
 	c.slept = time.Now()
 	return more
 }

@@ -80,7 +80,7 @@ func NewWriter(l runtime.Log) (Writer, error) {
 		if files == 0 {
 			files = defaultMaxFiles
 		}
-		return newLocalWriter(l.Path, size, files, l.Compress)
+		return newLocalWriter(l.Path, size, files, l.Compress, newHold(l))
 	case DriverJSONFile:
 		return newJSONWriter(l.Path, size, files, l.Compress, l.Attrs)
 	}

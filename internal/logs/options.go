@@ -3,6 +3,7 @@ package logs
 import (
 	"cmp"
 	"strconv"
+	"strings"
 
 	"github.com/docker/go-units"
 
@@ -30,12 +31,15 @@ func ParseOptions(driver string, opts map[string]string) (runtime.Log, error) {
 	default:
 		return l, errs.Newf(errs.Invalid, "logger: no log driver named '%s' is registered", driver)
 	}
-	if err := checkMode(opts); err != nil {
+	if err := CheckCommon(opts); err != nil {
 		return l, err
 	}
 	for key := range opts {
+		if Common(key) {
+			continue
+		}
 		switch key {
-		case "mode", "max-buffer-size", "max-size", "max-file", "compress":
+		case "max-size", "max-file", "compress":
 		case "labels", "labels-regex", "env", "env-regex", "tag":
 			if l.Driver == DriverLocal && key == "tag" {
 				return l, unknownOption(key, l.Driver)
@@ -57,25 +61,63 @@ func unknownOption(key, driver string) error {
 	return errs.Newf(errs.Invalid, "unknown log opt '%s' for %s log driver", key, driver)
 }
 
-// checkMode accepts both delivery modes: these drivers write to the page cache,
-// so a container never waits for them as for one that sends over a network, and
-// nothing has to be dropped.
-func checkMode(opts map[string]string) error {
+const cachePrefix = "cache-"
+
+// Common reports whether an option is one that docker takes for every driver.
+func Common(key string) bool {
+	switch key {
+	case "mode", "max-buffer-size", cachePrefix + "disabled", cachePrefix + "max-size", cachePrefix + "max-file", cachePrefix + "compress":
+		return true
+	}
+	return false
+}
+
+// CheckCommon checks the options that are Common. Both modes of delivery are
+// taken for every driver: what writes to the page cache never makes a container
+// wait. The size of docker's buffer in memory is a limit that we are always
+// below: our buffer is the log's own file.
+func CheckCommon(opts map[string]string) error {
 	mode := opts["mode"]
 	if mode != "" && mode != "blocking" && mode != "non-blocking" {
 		return errs.Newf(errs.Invalid, "logger: logging mode not supported: %s", mode)
 	}
-	size, ok := opts["max-buffer-size"]
-	if !ok {
-		return nil
+	if size, ok := opts["max-buffer-size"]; ok {
+		if mode != "non-blocking" {
+			return errs.New(errs.Invalid, "logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+		}
+		if _, err := units.RAMInBytes(size); err != nil {
+			return errs.Newf(errs.Invalid, "error parsing option max-buffer-size: %w", err)
+		}
 	}
-	if mode != "non-blocking" {
-		return errs.New(errs.Invalid, "logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+	_, err := ParseCache(opts)
+	return err
+}
+
+// ParseCache says how to keep the log of a driver that sends it elsewhere: in
+// the local format, which is both what is still to be sent and, unless that is
+// disabled, what clients read. The caller adds the paths.
+func ParseCache(opts map[string]string) (runtime.Log, error) {
+	l := runtime.Log{
+		Driver: DriverLocal, MaxSize: defaultMaxSize, MaxFiles: defaultMaxFiles, Compress: true,
+		Lossy: opts["mode"] == "non-blocking",
 	}
-	if _, err := units.RAMInBytes(size); err != nil {
-		return errs.Newf(errs.Invalid, "error parsing option max-buffer-size: %w", err)
+	if v := opts[cachePrefix+"disabled"]; v != "" {
+		off, err := strconv.ParseBool(v)
+		if err != nil {
+			return l, errs.Newf(errs.Invalid, "invalid value for option %sdisabled: %s", cachePrefix, v)
+		}
+		l.Hidden = off
 	}
-	return nil
+	own := map[string]string{}
+	for k, v := range opts {
+		if name, ok := strings.CutPrefix(k, cachePrefix); ok {
+			own[name] = v
+		}
+	}
+	if err := parseRotation(&l, own); err != nil {
+		return l, errs.Newf(errs.Invalid, "invalid option for the log cache: %w", err)
+	}
+	return l, nil
 }
 
 func parseRotation(l *runtime.Log, opts map[string]string) error {

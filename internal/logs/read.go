@@ -90,21 +90,9 @@ type position struct {
 }
 
 func (r *reader) run(e *emitter) error {
-	last, err := r.files.newest()
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	for last == nil {
-		if !r.o.Follow {
-			return nil
-		}
-		more := r.pause(nil, 20*time.Millisecond, e.until)
-		if last, err = r.files.newest(); err != nil {
-			return fmt.Errorf("open log: %w", err)
-		}
-		if last == nil && !more {
-			return r.ctx.Err()
-		}
+	last, err := r.awaitNewest(e.until)
+	if last == nil {
+		return err
 	}
 	defer last.close()
 	end, err := last.size()
@@ -118,9 +106,27 @@ func (r *reader) run(e *emitter) error {
 	if at.cut {
 		e.cut()
 	}
-	c := &cursor{r: r, e: e, at: at, last: last, end: end, format: r.newFormat(), buf: make([]byte, readSize)}
+	c := &cursor{r: r, e: e, until: e.until, at: at, last: last, end: end, format: r.newFormat(), buf: make([]byte, readSize)}
 	defer c.close()
 	return c.copy()
+}
+
+// awaitNewest opens the current file; a reader that follows waits until there is
+// one. Nil: there will be none.
+func (r *reader) awaitNewest(until int64) (*segment, error) {
+	for more := r.o.Follow; ; {
+		last, err := r.files.newest()
+		if err != nil {
+			return nil, fmt.Errorf("open log: %w", err)
+		}
+		if last != nil {
+			return last, nil
+		}
+		if !more {
+			return nil, r.ctx.Err()
+		}
+		more = r.pause(nil, 20*time.Millisecond, until)
+	}
 }
 
 // start finds where to begin. The segment it returns is open beside last.

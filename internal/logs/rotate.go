@@ -23,6 +23,7 @@ type file struct {
 	maxFiles int
 	compress bool
 	packing  sync.WaitGroup // a rotated file is being compressed
+	hold     *hold          // nil: rotation drops files freely
 }
 
 // repairFunc tells how much of a file is whole; what comes after is cut off.
@@ -84,6 +85,9 @@ func (w *file) full(n int) bool {
 // fails, the log goes on in the old file.
 func (w *file) rotate() error {
 	w.packing.Wait()
+	if err := w.hold.await(w); err != nil {
+		return fmt.Errorf("rotate log: %w", err)
+	}
 	fresh := w.path + ".new"
 	f, err := os.OpenFile(fresh, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o640)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -20,6 +21,7 @@ type segment struct {
 	f      *os.File
 	packed *os.File // f is a decompressed copy of it
 	id     fileID   // of the file, or of packed
+	was    fileID   // of the file before it was packed; else id
 	mod    time.Time
 }
 
@@ -110,11 +112,17 @@ func packedID(name string) fileID {
 		return fileID{}
 	}
 	defer func() { _ = f.Close() }()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return fileID{}
+	// Only the header is looked at, by hand: the shim has no use for the rest of
+	// what reads gzip.
+	const head, hasComment = 10, 0x10
+	b := make([]byte, head+64)
+	n, _ := f.ReadAt(b, 0)
+	b = b[:n]
+	if n < head || b[0] != 0x1f || b[1] != 0x8b || b[3] != hasComment {
+		return fileID{} // docker's own, say
 	}
-	return parseFileID(z.Comment)
+	text, _, _ := strings.Cut(string(b[head:]), "\x00")
+	return parseFileID(text)
 }
 
 // openSegment opens an entry; one that was renamed or removed meanwhile is
@@ -133,10 +141,11 @@ func openSegment(e entry) (*segment, error) {
 		_ = f.Close()
 		return nil, fs.ErrNotExist
 	}
-	s := &segment{f: f, id: e.id, mod: st.ModTime()}
+	s := &segment{f: f, id: e.id, was: e.id, mod: st.ModTime()}
 	if !e.gz {
 		return s, nil
 	}
+	s.was = e.was
 	s.packed = f
 	if s.f, err = unpacked(f); err != nil {
 		_ = f.Close()

@@ -9,7 +9,9 @@ import (
 // localWriter writes frames. It holds nothing back: what Write returned for
 // survives a kill of the process.
 type localWriter struct {
-	mu   sync.Mutex // guards all
+	hold *hold
+
+	mu   sync.Mutex // guards all below
 	f    *file
 	open [2]bool // the stream's last frame ended in mid-line
 }
@@ -17,12 +19,13 @@ type localWriter struct {
 // bufs lends the buffers in which frames are put together: idle logs hold none.
 var bufs = sync.Pool{New: func() any { b := make([]byte, 0, blockSize+2*frameHeader); return &b }}
 
-func newLocalWriter(path string, maxSize int64, maxFiles int, compress bool) (*localWriter, error) {
-	w := &localWriter{}
+func newLocalWriter(path string, maxSize int64, maxFiles int, compress bool, h *hold) (*localWriter, error) {
+	w := &localWriter{hold: h}
 	f, err := openFile(path, maxSize, maxFiles, compress, w.repair)
 	if err != nil {
 		return nil, err
 	}
+	f.hold = h
 	w.f = f
 	return w, nil
 }
@@ -80,7 +83,11 @@ func (w *localWriter) Write(stream byte, at time.Time, p []byte) error {
 	return nil
 }
 
+// Release ends a Write that waits until the daemon has sent the log on.
+func (w *localWriter) Release() { w.hold.release() }
+
 func (w *localWriter) Close() error {
+	w.Release()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.f.close()

@@ -87,6 +87,13 @@ type Log struct {
 	MaxFiles int               `json:"maxFiles,omitempty"`
 	Compress bool              `json:"compress,omitempty"`
 	Attrs    map[string]string `json:"attrs,omitempty"` // json-file: labels, env and tag written with each line
+
+	// Sent, for a log that the daemon sends on to somewhere else, is the file in
+	// which it marks how far it is: rotation waits for what is not sent yet, or,
+	// with Lossy, counts what it drops.
+	Sent   string `json:"sent,omitempty"`
+	Lossy  bool   `json:"lossy,omitempty"`
+	Hidden bool   `json:"hidden,omitempty"` // kept to be sent on only: not to be read by clients
 }
 
 // Exec is one more process in a running container.

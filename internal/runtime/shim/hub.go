@@ -16,7 +16,8 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
-// LogWriter records what a container prints.
+// LogWriter records what a container prints. A Write may wait for room, until
+// Release is called, where the writer has that.
 type LogWriter interface {
 	Write(stream byte, at time.Time, p []byte) error
 	Close() error
@@ -179,6 +180,9 @@ func (h *hub) finish(grace time.Duration) {
 		h.mu.Lock()
 		for _, f := range h.sources {
 			_ = f.SetReadDeadline(time.Now())
+		}
+		if w, ok := h.out.(interface{ Release() }); ok {
+			w.Release()
 		}
 		h.mu.Unlock()
 		<-done
