@@ -3,10 +3,6 @@ package daemon
 import (
 	"context"
 	"io"
-	"maps"
-	"path/filepath"
-	"regexp"
-	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
@@ -18,7 +14,6 @@ import (
 	"github.com/skiff-containers/skiff/internal/engine/volumes"
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/layer"
-	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
@@ -139,77 +134,6 @@ func (v ctrVolumes) Keep(ctx context.Context, name string) error { return v.s.Ke
 
 func (v ctrVolumes) Remove(ctx context.Context, name string) error {
 	return v.s.Remove(ctx, name, false)
-}
-
-// ctrLogs is containers.LogStore over package logs.
-type ctrLogs struct{}
-
-func (ctrLogs) Parse(c container.LogConfig, dir, containerID string, cfg *container.Config) (runtime.Log, error) {
-	l, err := logs.ParseOptions(c.Type, c.Config)
-	if err != nil {
-		return l, err
-	}
-	switch l.Driver {
-	case logs.DriverJSONFile:
-		l.Path = filepath.Join(dir, containerID+"-json.log")
-	case logs.DriverLocal:
-		l.Path = filepath.Join(dir, "container.log")
-	}
-	l.Attrs, err = logAttrs(c.Config, containerID, cfg)
-	return l, err
-}
-
-// logAttrs collects the labels and variables that --log-opt labels, env and
-// their regular expressions name, and the tag.
-func logAttrs(opts map[string]string, containerID string, cfg *container.Config) (map[string]string, error) {
-	out := map[string]string{}
-	if cfg != nil {
-		env := map[string]string{}
-		for _, kv := range cfg.Env {
-			k, v, _ := strings.Cut(kv, "=")
-			env[k] = v
-		}
-		for _, from := range []struct {
-			names, pattern string
-			values         map[string]string
-		}{{opts["labels"], opts["labels-regex"], cfg.Labels}, {opts["env"], opts["env-regex"], env}} {
-			for _, k := range strings.Split(from.names, ",") {
-				if v, ok := from.values[k]; ok {
-					out[k] = v
-				}
-			}
-			if from.pattern == "" {
-				continue
-			}
-			re, err := regexp.Compile(from.pattern)
-			if err != nil {
-				return nil, err
-			}
-			maps.Copy(out, matching(re, from.values))
-		}
-	}
-	if tag := opts["tag"]; tag != "" {
-		t := strings.NewReplacer("{{.ID}}", ids.Short(containerID), "{{.FullID}}", containerID).Replace(tag)
-		out["tag"] = t
-	}
-	if len(out) == 0 {
-		return nil, nil
-	}
-	return out, nil
-}
-
-func matching(re *regexp.Regexp, m map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range m {
-		if re.MatchString(k) {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-func (ctrLogs) Open(ctx context.Context, l runtime.Log, o logs.ReadOptions) (logs.Reader, error) {
-	return logs.Open(ctx, l, o)
 }
 
 // ctrLayers is containers.Layers over package layer.

@@ -219,6 +219,9 @@ func (c *Config) Finish() error {
 		_, err := os.Stat(c.SeccompProfile)
 		check(err == nil, "--seccomp-profile: %v", err)
 	}
+	if err := c.checkLog(); err != nil {
+		bad = append(bad, err)
+	}
 	check(c.StorageDriver == "" || c.StorageDriver == "overlay2" || c.StorageDriver == "overlay",
 		"--storage-driver %s is not supported: layers are kept by overlay2", c.StorageDriver)
 	check(c.LiveRestore, "--live-restore=false is not supported: containers always outlive the daemon; stop them before it")

@@ -333,7 +333,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	s, err := containers.New(containers.Options{
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
 		Runtime: d.shim, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
-		Logs: ctrLogs{}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
+		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Spec: containers.SpecDefaults{

@@ -65,7 +65,7 @@ func (s *Service) Attach(ctx context.Context, id string, o AttachOptions) (Sessi
 
 // replay has the session begin with what the container has printed.
 func (s *Service) replay(ctx context.Context, out *session, rec *Record, o AttachOptions) error {
-	if rec.Log.Driver == logs.DriverNone {
+	if unreadable(rec.Log) {
 		return errNoLogs()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -38,6 +38,7 @@ type ctr struct {
 	// restarting is set while Restart stops it to start it again: its exit
 	// neither removes it nor follows its policy.
 	restarting bool
+	forward    LogForwarder // nil: its log stays here
 }
 
 // netView is what lists and inspect show of a running container's network.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
@@ -15,6 +16,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/ids"
+	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
 )
 
@@ -119,10 +121,15 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 	if host.LogConfig.Config == nil {
 		host.LogConfig.Config = map[string]string{}
 	}
-	if d.rec.Log, err = s.o.Logs.Parse(host.LogConfig, s.dataDir(id), id, config); err != nil {
-		return nil, err
+	for k, v := range s.o.DefaultLog.Config { // the cache's are for every driver
+		if _, set := host.LogConfig.Config[k]; !set && logs.Common(k) && strings.HasPrefix(k, "cache-") {
+			host.LogConfig.Config[k] = v
+		}
 	}
 	d.rec.Config = config
+	if d.rec.Log, err = s.o.Logs.Parse(host.LogConfig, s.dataDir(id), &d.rec); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 

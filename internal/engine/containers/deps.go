@@ -119,8 +119,20 @@ type Volumes interface {
 // LogStore is package logs.
 type LogStore interface {
 	// Parse checks a log driver's options, and says where the log goes.
-	Parse(c container.LogConfig, dir, containerID string, cfg *container.Config) (runtime.Log, error)
+	Parse(c container.LogConfig, dir string, rec *Record) (runtime.Log, error)
 	Open(ctx context.Context, l runtime.Log, o logs.ReadOptions) (logs.Reader, error)
+	// Forward sends a log on to where its driver says, from where that was left,
+	// until ctx ends; nil for a driver that keeps logs on this host. With start, a
+	// remote that does not answer is an error where it is one for docker; else it
+	// is tried again and again.
+	Forward(ctx context.Context, rec *Record, start bool) (LogForwarder, error)
+}
+
+// LogForwarder sends a container's log on: remote.Forwarder.
+type LogForwarder interface {
+	Finish()               // the container has ended: what is left is sent
+	Done() <-chan struct{} // closed after that
+	Stop()                 // at once; the place is kept
 }
 
 // Root is a container's file system, as its processes see it.

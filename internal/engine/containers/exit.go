@@ -76,6 +76,9 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	delay := c.backoff.next(ran)
 	sandbox := c.sandbox
 	c.sandbox, c.net = nil, netView{}
+	if c.forward != nil {
+		c.forward.Finish()
+	}
 	remove := !again && rec.HostConfig.AutoRemove && !c.restarting && !c.removingLocked()
 	c.mu.Unlock()
 

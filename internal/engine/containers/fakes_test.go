@@ -705,7 +705,9 @@ func (v *fakeVolumes) Remove(_ context.Context, name string) error {
 
 type fakeLogs struct{}
 
-func (fakeLogs) Parse(c container.LogConfig, dir, _ string, _ *container.Config) (runtime.Log, error) {
+func (fakeLogs) Forward(context.Context, *Record, bool) (LogForwarder, error) { return nil, nil }
+
+func (fakeLogs) Parse(c container.LogConfig, dir string, _ *Record) (runtime.Log, error) {
 	if c.Type == "bad" {
 		return runtime.Log{}, errs.New(errs.Invalid, `logger: no log driver named 'bad' is registered`)
 	}

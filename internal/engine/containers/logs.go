@@ -7,11 +7,15 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/logs"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 func errNoLogs() error {
 	return errs.New(errs.Unsupported, "configured logging driver does not support reading")
 }
+
+// unreadable logs are not kept, or only to be sent on.
+func unreadable(l runtime.Log) bool { return l.Driver == logs.DriverNone || l.Hidden }
 
 // Logs opens what a container has printed; following it ends with the container.
 func (s *Service) Logs(ctx context.Context, id string, o LogsOptions) (*Logs, error) {
@@ -26,7 +30,7 @@ func (s *Service) Logs(ctx context.Context, id string, o LogsOptions) (*Logs, er
 	switch {
 	case v.st.Phase == Removing || v.st.Phase == Dead:
 		return nil, errs.New(errs.Conflict, "can not get logs from container which is dead or marked for removal")
-	case v.rec.Log.Driver == logs.DriverNone:
+	case unreadable(v.rec.Log):
 		return nil, errNoLogs()
 	}
 	ro := logs.ReadOptions{

@@ -119,6 +119,7 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool, late f
 		c.mu.Unlock()
 		return err
 	}
+	s.drainForward(ctx, c)
 	s.removeRunDir(c.id)
 	s.throwAway(s.dataDir(c.id))
 	for _, m := range rec.Mounts {

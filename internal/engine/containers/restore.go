@@ -185,6 +185,9 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		return err
 	}
 	defer done()
+	if !ft.remove {
+		s.resumeForward(ctx, c, ft.adopt || ft.exit != nil)
+	}
 	switch {
 	case ft.exit != nil:
 		s.ended(ctx, c, *ft.exit)

@@ -174,7 +174,11 @@ func (s *Service) Close(ctx context.Context) error {
 		if c.health != nil {
 			c.health.stop()
 		}
+		forward := c.forward
 		c.mu.Unlock()
+		if forward != nil {
+			s.tasks.run(forward.Stop)
+		}
 	}
 	done := make(chan struct{})
 	go func() {

@@ -127,6 +127,10 @@ func (s *Service) launch(ctx context.Context, c *ctr) error {
 	if err := s.saveRun(c); err != nil {
 		return err
 	}
+	if err := s.forwardLog(c, &rec, true); err != nil {
+		return fmt.Errorf("failed to create task for container: failed to initialize logging driver: %w", err)
+	}
+	undo.Push(c.finishForward)
 	started, err := s.o.Runtime.Start(ctx, l)
 	if err != nil {
 		return err
