@@ -48,6 +48,11 @@ func (s *setup) finish() error {
 	if err := s.enterCwd(); err != nil {
 		return err
 	}
+	// Before the filter, which may know nothing of such a call. What is opened
+	// later closes by itself too.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close descriptors: %w", err)
+	}
 	if p.NoNewPrivileges {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("no new privileges: %w", err)
@@ -232,8 +237,7 @@ func executable(path string) error {
 	return err
 }
 
-// execute is the last step: what the command must not inherit is closed, the
-// limit of processes counts from here on.
+// execute is the last step: the limit of processes counts from here on.
 func (s *setup) execute() error {
 	if s.req.Init {
 		s.argv = append([]string{ReaperName, "--", s.cmd}, s.argv...)
@@ -245,9 +249,6 @@ func (s *setup) execute() error {
 		if err := s.wait(); err != nil {
 			return err
 		}
-	}
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close descriptors: %w", err)
 	}
 	msg, err := encode(&answer{Ready: true})
 	if err != nil {

@@ -203,7 +203,21 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 	if ch.console, err = started.Go(ctx); err != nil {
 		return nil, plain(err)
 	}
+	if err := limitWaiting(group, linux.Resources); err != nil {
+		return nil, err
+	}
 	return ch, f.tell(ch)
+}
+
+// limitWaiting limits the processes of a container that waits for its start, as
+// engines expect it after create. The launcher's threads count too; where they
+// hardly fit, the limit is left to the launcher, who sets it as its last act.
+func limitWaiting(g *cgroup.Group, r *specs.LinuxResources) error {
+	const threads = 64
+	if r == nil || r.Pids == nil || r.Pids.Limit == nil || *r.Pids.Limit < threads {
+		return nil
+	}
+	return g.LimitPIDs(r.Pids)
 }
 
 func ownStreams(terminal bool) launch.Streams {
