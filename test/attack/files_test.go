@@ -3,6 +3,8 @@
 package attack
 
 import (
+	"archive/tar"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,5 +155,50 @@ func TestCVE_2025_9074_NothingListens(t *testing.T) {
 	}
 	if strings.Contains(string(data), "@") {
 		t.Errorf("abstract sockets:\n%s", data)
+	}
+}
+
+// An upload, with links of its own and of the container's, changes neither
+// content nor mode, owner or number of names of the host's files.
+func TestCVE_2021_41089_ModesOfTheHost(t *testing.T) {
+	d := daemon(t)
+	host, intact := hostDir(t, d)
+	image(t, d, "evil", []entry{{name: "out", link: host}, {name: "up", link: "../../../../../../.." + host}, {name: "etc/out", link: "/proc/1/root" + host}})
+	up := archive(t, []entry{
+		{name: "out/", mode: 0o777}, {name: "out/secret", body: "evil", mode: 0o777}, {name: "up/secret", body: "evil", mode: 0o777},
+		{name: "l", link: host}, {name: "l/secret", body: "evil", mode: 0o777}, {name: "l/", mode: 0o777},
+		{name: "h", kind: tar.TypeLink, link: "out/secret"}, {name: "h", body: "evil", mode: 0o777},
+		{name: "h2", kind: tar.TypeLink, link: host + "/secret"}, {name: "s", link: host + "/secret"}, {name: "s", body: "evil", mode: 0o777},
+		{name: "../../../../../.." + host + "/secret", body: "evil"}, {name: host + "/new", body: "evil"}, {name: "etc/out/new", body: "evil"},
+	})
+	for _, id := range []string{d.Run("docker", "run", "-d", "evil", "sleep", "1000"), d.Run("docker", "create", "evil", "true"), d.Run("docker", "create", "-v", "vol:/out", "evil", "true")} {
+		for _, at := range []string{"/", "/out", "/up", "/etc/out", "/proc/1/root" + host, "/../../" + host} {
+			for _, o := range []string{"", "&noOverwriteDirNonDir=1", "&copyUIDGID=1"} {
+				call(t, d, http.MethodPut, "/containers/"+id+"/archive?path="+at+o, strings.NewReader(up), "Content-Type", "application/x-tar")
+				intact()
+			}
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(host, "secret"), &st); err != nil || st.Nlink != 1 {
+		t.Errorf("the host's file has %d names, %v", st.Nlink, err)
+	}
+}
+
+// No socket of the engine's is in the namespace of networks, where a container
+// with the host's network would find it without a path.
+func TestCVE_2020_15257_AbstractSockets(t *testing.T) {
+	d := daemon(t)
+	id := d.Run("docker", "run", "-d", "busybox", "sleep", "1000")
+	d.Run("docker", "exec", id, "true")
+	want(t, "abstract sockets", d.Run("docker", "run", "--rm", "--network", "host", "busybox", "sh", "-c", "grep -c @ /proc/net/unix; true"), "0")
+	// Those with paths are root's, in directories of root's.
+	for _, dir := range []string{"shim", "containers", "network"} {
+		if st, err := os.Stat(filepath.Join(d.ExecRoot, dir)); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s is %v, %v", dir, st, err)
+		}
+	}
+	if st, err := os.Stat(d.Sock); err != nil || st.Mode().Perm()&0o007 != 0 {
+		t.Errorf("the API's socket is %v, %v", st, err)
 	}
 }

@@ -428,17 +428,17 @@ func TestCVE_2021_20206_NamesAsPaths(t *testing.T) {
 		q, _ := json.Marshal(name)
 		n := string(q)
 		for what, tc := range map[string][2]string{
-			"a volume":            {"/volumes/create", `{"Name":` + n + `}`},
-			"a volume's driver":   {"/volumes/create", `{"Name":"v","Driver":` + n + `}`},
-			"a network":           {"/networks/create", `{"Name":` + n + `}`},
-			"a network's driver":  {"/networks/create", `{"Name":"n","Driver":` + n + `}`},
-			"an address driver":   {"/networks/create", `{"Name":"n2","IPAM":{"Driver":` + n + `}}`},
-			"a log driver":        {"/containers/create", `{"Image":"busybox","HostConfig":{"LogConfig":{"Type":` + n + `}}}`},
-			"a runtime":           {"/containers/create", `{"Image":"busybox","HostConfig":{"Runtime":` + n + `}}`},
-			"a mounted volume":    {"/containers/create", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":` + n + `,"Target":"/m"}]}}`},
-			"a volume to bind":    {"/containers/create", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":"v2","Target":"/m","VolumeOptions":{"DriverConfig":{"Name":` + n + `}}}]}}`},
-			"a container's name":  {"/containers/create?name=" + strings.ReplaceAll(strings.ReplaceAll(name, "\x00", "%00"), "\n", "%0a"), `{"Image":"busybox"}`},
-			"a security profile":  {"/containers/create", `{"Image":"busybox","HostConfig":{"SecurityOpt":["apparmor=` + "x" + `","label=type:../x"]}}`},
+			"a volume":           {"/volumes/create", `{"Name":` + n + `}`},
+			"a volume's driver":  {"/volumes/create", `{"Name":"v","Driver":` + n + `}`},
+			"a network":          {"/networks/create", `{"Name":` + n + `}`},
+			"a network's driver": {"/networks/create", `{"Name":"n","Driver":` + n + `}`},
+			"an address driver":  {"/networks/create", `{"Name":"n2","IPAM":{"Driver":` + n + `}}`},
+			"a log driver":       {"/containers/create", `{"Image":"busybox","HostConfig":{"LogConfig":{"Type":` + n + `}}}`},
+			"a runtime":          {"/containers/create", `{"Image":"busybox","HostConfig":{"Runtime":` + n + `}}`},
+			"a mounted volume":   {"/containers/create", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":` + n + `,"Target":"/m"}]}}`},
+			"a volume to bind":   {"/containers/create", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":"v2","Target":"/m","VolumeOptions":{"DriverConfig":{"Name":` + n + `}}}]}}`},
+			"a container's name": {"/containers/create?name=" + strings.ReplaceAll(strings.ReplaceAll(name, "\x00", "%00"), "\n", "%0a"), `{"Image":"busybox"}`},
+			"a security profile": {"/containers/create", `{"Image":"busybox","HostConfig":{"SecurityOpt":["apparmor=` + "x" + `","label=type:../x"]}}`},
 		} {
 			if strings.Contains(tc[0], " ") {
 				continue
