@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -85,13 +84,17 @@ func overlay(fs *runtime.Rootfs, scratch string) (int, error) {
 		}
 	}
 	fd, err := overlayByLayer(fs)
-	if errors.Is(err, errNoAppend) {
-		return overlayByPage(fs, scratch)
+	if !errors.Is(err, unix.EINVAL) {
+		return fd, err
 	}
-	return fd, err
+	// A kernel may take the lower layers in one string only. Some say so of the
+	// option, others of the whole.
+	fd, again := overlayByPage(fs, scratch)
+	if again != nil {
+		return -1, fmt.Errorf("%w; in one string: %w", err, again)
+	}
+	return fd, nil
 }
-
-var errNoAppend = errors.New("this kernel takes the lower layers in one string")
 
 func overlayByLayer(fs *runtime.Rootfs) (int, error) {
 	var opts []mnt.Opt
@@ -115,18 +118,7 @@ func overlayByLayer(fs *runtime.Rootfs) (int, error) {
 	if fs.Volatile && fs.Upper != "" {
 		opts = append(opts, mnt.Opt{Key: "volatile"})
 	}
-	fd, err := mnt.New("overlay", "overlay", opts, 0)
-	if err != nil && errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "lowerdir+") {
-		if slices.IndexFunc(fs.Lower, missing) < 0 {
-			return -1, errNoAppend
-		}
-	}
-	return fd, err
-}
-
-func missing(dir string) bool {
-	_, err := os.Stat(dir)
-	return err != nil
+	return mnt.New("overlay", "overlay", opts, 0)
 }
 
 func byDescriptor(path string) (string, error) {
@@ -137,7 +129,7 @@ func byDescriptor(path string) (string, error) {
 	return "/proc/self/fd/" + strconv.Itoa(fd), nil
 }
 
-// overlayByPage is for kernels before 6.5: mount(2) takes one page of options,
+// overlayByPage is for kernels before 6.7: mount(2) takes one page of options,
 // which holds some two hundred layers by their descriptors' names.
 func overlayByPage(fs *runtime.Rootfs, scratch string) (int, error) {
 	var lower []string

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs root tests in a virtual machine, where control groups are of version 2,
+# AppArmor is enabled and, with SYSTEMD=1, systemd is the first process. By
+# default what depends on those; PKGS="./internal/sys/cgroup …" and RUN=regexp
+# choose otherwise, V=1 shows all output. Without /dev/kvm the processor is
+# emulated, some ten times slower.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+skip() { echo "test-vm: SKIPPED, nothing was tested on control groups of version 2: $*" >&2; [ -z "${VM_REQUIRED:-}" ] || exit 1; exit 0; }
+[ "$(uname -m)" = x86_64 ] || skip "the guest is for x86_64"
+scripts/deps.sh qemu-system-x86 mmdebstrap busybox-static e2fsprogs || skip "qemu cannot be installed"
+image=$(scripts/vm/image.sh) || skip "Debian's kernel and packages cannot be had"
+
+list=scripts/vm/list
+[ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-systemd
+work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-vm.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/disk/src"
+if [ -n "${PKGS:-}" ]; then
+	for p in $PKGS; do echo "${p#./}"; done
+else
+	grep -v '^#' "$list"
+fi >"$work/disk/list"
+printf 'RUN=%q\nTIMEOUT=%q\nVERBOSE=%q\n' "${RUN:-}" "${TIMEOUT:-600}" "${V:-}" >"$work/disk/options"
+cp scripts/vm/guest "$work/disk/guest"
+cp -r bin "$work/disk/bin"
+export CGO_ENABLED=0
+while read -r pkg _; do
+	to=$work/disk/src/$pkg
+	mkdir -p "$to"
+	go test -tags root -c -ldflags '-s -w' -o "$to/vm.test" "./$pkg"
+	[ ! -d "$pkg/testdata" ] || cp -r "$pkg/testdata" "$to/"
+done <"$work/disk/list"
+truncate -s 2G "$work/disk.img"
+mke2fs -q -F -t ext4 -O ^has_journal -d "$work/disk" "$work/disk.img"
+rm -rf "$work/disk"
+
+# A /dev/kvm that is there may still not work (nested, restricted): see whether
+# the initial RAM disk is reached, once.
+accel=${VM_ACCEL:-$(cat "$image/accel" 2>/dev/null || true)}
+machine=(-machine q35 -cpu "max,la57=off,arch-capabilities=off" -smp 2 -m 2560 -nodefaults -display none -no-reboot
+	-kernel "$image/vmlinuz" -initrd "$image/initrd.gz")
+if [ -z "$accel" ]; then
+	accel=tcg
+	if [ -w /dev/kvm ] && timeout 8 qemu-system-x86_64 -accel kvm "${machine[@]}" -serial stdio \
+		-append "console=ttyS0 quiet panic=-1 skiff.probe" </dev/null 2>&1 | grep -q skiff-probe; then
+		accel=kvm
+	fi
+	echo "$accel" >"$image/accel"
+fi
+: >"$work/result"
+# Whatever the guest writes to its disks is thrown away; it has no network.
+timeout -k 5 "${VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel "$accel" "${machine[@]}" -serial stdio -serial "file:$work/result" \
+	-device virtio-rng-pci \
+	-drive "if=virtio,format=raw,snapshot=on,file=$image/root.img" \
+	-drive "if=virtio,format=raw,snapshot=on,file=$work/disk.img" \
+	-append "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor mitigations=off ${SYSTEMD:+skiff.systemd systemd.run=/work/guest systemd.show_status=0}" \
+	</dev/null | tr -d '\r' || { echo "test-vm: the guest was ended: it did not finish within ${VM_TIMEOUT:-1200} s" >&2; exit 1; }
+case $(tr -d '\r\n' <"$work/result") in
+0) ;;
+1) exit 1 ;;
+*) echo "test-vm: the guest went down before the tests were done" >&2; exit 1 ;;
+esac
