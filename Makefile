@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: help build demo test test-unit test-root lint bench fuzz golden clean deps
+.PHONY: help build demo test test-unit test-root test-vm lint bench fuzz golden clean deps
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test-unit: ## unit tests, no root needed
 
 test-root: ## kernel and end-to-end tests on the built binaries (as root)
 	scripts/test-root.sh
+
+test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1)
+	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" V="$(V)" scripts/test-vm.sh
 
 lint: ## golangci-lint with the house rules
 	scripts/lint.sh

@@ -166,7 +166,9 @@ func (s *setup) join() (err error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := unix.Setns(fdJoin, unix.CLONE_NEWNS); err != nil {
+	// The control group namespace is joined only here: from inside it, nobody may be
+	// cloned out of the shim's group, which cannot be seen there.
+	if err := unix.Setns(fdJoin, unix.CLONE_NEWNS|unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("join mount namespace: %w", err)
 	}
 	if err := unix.Fchdir(fdRoot); err != nil {

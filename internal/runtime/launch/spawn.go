@@ -100,7 +100,7 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 		ID: e.ContainerID, Exec: true, Process: commandOf(e.Process), User: e.User, Seccomp: prog,
 		TTY: e.IO.TTY, Console: e.IO.Console, OwnIO: !e.IO.Passed,
 	}
-	join := []joined{{pidfd, unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP}}
+	join := []joined{{pidfd, unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}}
 	// To join a mount namespace leads to the root of the namespace, which is not
 	// the container's where the shim itself runs in a chroot.
 	root, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -113,7 +113,15 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 	}
 	more := o.into(req, fdJoin, []int{pidfd, root})
 	defer goruntime.KeepAlive(o.Files)
-	return h.spawn(req, g, join, 0, streams, more)
+	c, err := h.spawn(req, g, join, 0, streams, more)
+	if errors.Is(err, unix.EBUSY) && h.Cgroups.Unified() {
+		// The container split its group up, and processes may be in leaves only:
+		// join its first one.
+		if leaf, lerr := g.Leaf(pid); lerr == nil {
+			return h.spawn(req, leaf, join, 0, streams, more)
+		}
+	}
+	return c, err
 }
 
 // check refuses what this launcher does not do, rather than leave it out.

@@ -56,6 +56,21 @@ func (g *Group) Procs() ([]int, error) {
 	return slices.Compact(out), nil
 }
 
+// Leaf is the group of version 2, this one or one below, that a process is in.
+func (g *Group) Leaf(pid int) (*Group, error) {
+	text, err := read("/proc/"+strconv.Itoa(pid), "cgroup")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(text) {
+		p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if ok && (p == g.path || strings.HasPrefix(p, g.path+"/")) {
+			return g.sys.Open(p)
+		}
+	}
+	return nil, fmt.Errorf("process %d is not in control group %s", pid, g.path)
+}
+
 // Freeze stops all processes of the group, or lets them go on, and waits until
 // that is so.
 func (g *Group) Freeze(frozen bool) error {
