@@ -22,17 +22,30 @@ func (s *setup) makeDevices() error {
 		return err
 	}
 	defer func() { _ = unix.Close(dev) }()
+	return fillDev(dev, s.req.Spec.Linux.Devices, s.devpts >= 0, nil)
+}
+
+// fillDev makes the devices below dev. pts tells that the container has
+// terminals of its own; owner, if set, translates owners.
+func fillDev(dev int, devices []specs.LinuxDevice, pts bool, owner func(uid, gid int) (int, int, error)) error {
+	if owner == nil {
+		owner = func(uid, gid int) (int, int, error) { return uid, gid, nil }
+	}
+	uid, gid, err := owner(0, 0)
+	if err != nil {
+		return err
+	}
 	type std struct {
 		name         string
 		major, minor uint32
 	}
 	for _, d := range []std{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}} {
-		if err := mknod(dev, d.name, unix.S_IFCHR|0o666, d.major, d.minor, 0, 0); err != nil {
+		if err := mknod(dev, d.name, unix.S_IFCHR|0o666, d.major, d.minor, uid, gid); err != nil {
 			return err
 		}
 	}
 	links := [][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}}
-	if s.devpts >= 0 {
+	if pts {
 		links = append(links, [2]string{"pts/ptmx", "ptmx"})
 	}
 	for _, l := range links {
@@ -40,23 +53,33 @@ func (s *setup) makeDevices() error {
 			return fmt.Errorf("make /dev/%s: %w", l[1], err)
 		}
 	}
-	for _, d := range s.req.Spec.Linux.Devices {
+	for _, d := range devices {
 		if path.Clean(d.Path) == "/dev/ptmx" {
 			continue // the host's is of no use here: terminals are the container's own
 		}
-		if err := s.makeDevice(d); err != nil {
+		uid, gid := 0, 0
+		if d.UID != nil {
+			uid = int(*d.UID)
+		}
+		if d.GID != nil {
+			gid = int(*d.GID)
+		}
+		if uid, gid, err = owner(uid, gid); err != nil {
+			return fmt.Errorf("device %s: %w", d.Path, err)
+		}
+		if err := makeDevice(dev, d, uid, gid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *setup) makeDevice(d specs.LinuxDevice) error {
-	dest := path.Clean("/" + d.Path)
-	if !strings.HasPrefix(dest, "/dev/") {
+func makeDevice(dev int, d specs.LinuxDevice, uid, gid int) error {
+	below, ok := strings.CutPrefix(path.Clean("/"+d.Path), "/dev/")
+	if !ok {
 		return fmt.Errorf("device %s: not below /dev", d.Path)
 	}
-	parent, _, err := mnt.Target(s.root, path.Dir(dest), true, unix.RESOLVE_NO_SYMLINKS)
+	parent, _, err := mnt.Target(dev, path.Dir(below), true, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", d.Path, err)
 	}
@@ -69,14 +92,7 @@ func (s *setup) makeDevice(d specs.LinuxDevice) error {
 	if d.FileMode != nil {
 		perm = uint32(d.FileMode.Perm())
 	}
-	var uid, gid int
-	if d.UID != nil {
-		uid = int(*d.UID)
-	}
-	if d.GID != nil {
-		gid = int(*d.GID)
-	}
-	return mknod(parent, path.Base(dest), mode|perm, uint32(d.Major), uint32(d.Minor), uid, gid)
+	return mknod(parent, path.Base(below), mode|perm, uint32(d.Major), uint32(d.Minor), uid, gid)
 }
 
 func mknod(dir int, name string, mode, major, minor uint32, uid, gid int) error {

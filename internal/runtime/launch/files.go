@@ -8,15 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// into appends the command's descriptors to those the child gets, of which the
-// first is number first.
-func (o *ProcessOptions) into(req *request, first int, more []int) []int {
+// into adds the command's descriptors to those the child gets.
+func (o *ProcessOptions) into(req *request, to *inherited) {
 	req.NoNewKeyring = o.NoNewKeyring
-	req.Files = [2]int{first + len(more), len(o.Files)}
+	req.Files = [2]int{to.first + len(to.fds), len(o.Files)}
 	for _, f := range o.Files {
-		more = append(more, int(f.Fd()))
+		to.add(int(f.Fd()))
 	}
-	return more
 }
 
 // placeFiles puts the command's descriptors where they belong, over what the

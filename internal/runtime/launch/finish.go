@@ -23,11 +23,14 @@ import (
 func (s *setup) finish() error {
 	p := s.req.Process
 	if !s.req.NoNewKeyring {
-		if _, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("session keyring: %w", err)
+		if err := s.joinKeyring(); err != nil {
+			return err
 		}
 	}
 	if err := s.limits(); err != nil {
+		return err
+	}
+	if err := s.attributes(); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
@@ -59,7 +62,7 @@ func (s *setup) finish() error {
 		}
 	} else if s.req.Seccomp != nil {
 		// Loading needs a privilege that goes next.
-		if err := s.req.Seccomp.Load(); err != nil {
+		if err := s.confine(); err != nil {
 			return err
 		}
 	}
@@ -78,7 +81,7 @@ func (s *setup) finish() error {
 		return err
 	}
 	if p.NoNewPrivileges && s.req.Seccomp != nil {
-		if err := s.req.Seccomp.Load(); err != nil {
+		if err := s.confine(); err != nil {
 			return err
 		}
 	}
@@ -91,39 +94,34 @@ func (s *setup) finish() error {
 // limits sets what the kernel keeps per process.
 func (s *setup) limits() error {
 	p := s.req.Process
-	if p.OOMScoreAdj != nil {
+	if p.OOMScoreAdj != nil && !s.req.UserNS { // there its parent did
 		if err := s.writeProc("self/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj)); err != nil {
 			return fmt.Errorf("oom score %d: %w", *p.OOMScoreAdj, err)
 		}
 	}
-	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
-		err := s.writeProc("thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
-		if err != nil {
-			return fmt.Errorf("apparmor profile %q: %w", p.ApparmorProfile, err)
-		}
-	}
-	if io := p.IOPriority; io != nil {
-		class, ok := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}[io.Class]
-		if !ok {
-			return fmt.Errorf("I/O priority class %q is not known", io.Class)
-		}
-		if _, _, errno := unix.RawSyscall(unix.SYS_IOPRIO_SET, 1, 0, uintptr(class<<13|io.Priority)); errno != 0 {
-			return fmt.Errorf("I/O priority: %w", errno)
+	for _, fd := range s.req.Tasks {
+		if _, err := rawFD(fd).Write([]byte("0")); err != nil {
+			return fmt.Errorf("intelRdt: enter group: %w", err)
 		}
 	}
 	for _, l := range p.Rlimits {
-		if err := setLimit(l); err != nil {
+		if err := setLimit(0, l); err != nil {
 			return fmt.Errorf("error setting rlimit type %s: %w", l.Type, err)
 		}
 	}
 	return nil
 }
 
-func setLimit(l specs.POSIXRlimit) error {
+// setLimit sets a limit of a process; 0 is this one.
+func setLimit(pid int, l specs.POSIXRlimit) error {
 	names := strings.Fields("CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME")
 	for i, n := range names {
-		if l.Type == "RLIMIT_"+n {
-			return unix.Setrlimit(i, &unix.Rlimit{Cur: l.Soft, Max: l.Hard})
+		switch rlim := (unix.Rlimit{Cur: l.Soft, Max: l.Hard}); {
+		case l.Type != "RLIMIT_"+n:
+		case pid == 0:
+			return unix.Setrlimit(i, &rlim) // Go's own, so that the exec keeps it
+		default:
+			return unix.Prlimit(pid, i, &rlim, nil)
 		}
 	}
 	return errors.New("no such limit")
@@ -249,6 +247,9 @@ func (s *setup) execute() error {
 		if err := s.wait(); err != nil {
 			return err
 		}
+	}
+	if err := s.startHooks(); err != nil {
+		return err
 	}
 	msg, err := encode(&answer{Ready: true})
 	if err != nil {

@@ -86,14 +86,11 @@ func become() error {
 
 // create makes the container's world and makes it "/".
 func (s *setup) create() error {
-	if err := s.openHostFiles(); err != nil {
+	if err := s.inherit(); err != nil {
 		return err
 	}
-	if s.req.Gate > 0 {
-		unix.CloseOnExec(s.req.Gate)
-		if err := s.listenAt(s.req.Gate); err != nil {
-			return err
-		}
+	if err := s.openHostFiles(); err != nil {
+		return err
 	}
 	if s.has("cgroup") {
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
@@ -109,7 +106,7 @@ func (s *setup) create() error {
 	if err := s.mountAll(); err != nil {
 		return err
 	}
-	if s.ownDev {
+	if s.ownDev && !s.req.Made.Dev {
 		if err := s.makeDevices(); err != nil {
 			return err
 		}
@@ -120,7 +117,14 @@ func (s *setup) create() error {
 	if err := s.hidePaths(); err != nil {
 		return err
 	}
-	if err := s.pivot(); err != nil {
+	if err := s.createHooks(); err != nil {
+		return err
+	}
+	change := s.pivot
+	if s.req.Shared {
+		change = s.changeRoot
+	}
+	if err := change(); err != nil {
 		return err
 	}
 	return s.kernelNames()
@@ -135,10 +139,41 @@ func (s *setup) has(ns string) bool {
 	return false
 }
 
+// inherit takes over the descriptors that the request names. A hook that this
+// process runs must not get them.
+func (s *setup) inherit() error {
+	m := &s.req.Made
+	for _, list := range [][]int{{s.req.Gate, s.req.MountNS, m.Root, m.PIDs}, m.Sources, s.req.Tasks} {
+		for _, fd := range list {
+			if fd > 0 {
+				unix.CloseOnExec(fd)
+			}
+		}
+	}
+	for fd := range s.req.Files[1] {
+		unix.CloseOnExec(s.req.Files[0] + fd)
+	}
+	if s.req.MountNS > 0 {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		if err := unix.Setns(s.req.MountNS, unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("join mount namespace: %w", err)
+		}
+	}
+	if s.req.Gate > 0 {
+		return s.listenAt(s.req.Gate)
+	}
+	return nil
+}
+
 // openHostFiles opens what lies outside of the container, before its root is
 // changed.
 func (s *setup) openHostFiles() (err error) {
-	if s.req.PIDsFile != "" {
+	if s.pids = s.req.Made.PIDs; s.pids == 0 {
+		s.pids = -1
+	}
+	if s.pids < 0 && s.req.PIDsFile != "" {
 		if s.pids, err = unix.Open(s.req.PIDsFile, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
 			return &os.PathError{Op: "open", Path: s.req.PIDsFile, Err: err}
 		}
@@ -155,7 +190,38 @@ func (s *setup) openHostFiles() (err error) {
 // leads to, so that nothing the image prepared can stand in for its files.
 func (s *setup) openProc() (err error) {
 	s.proc, err = mnt.New("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if s.req.UserNS && errors.Is(err, unix.EPERM) {
+		return s.findProc()
+	}
 	return err
+}
+
+// findProc is for a user namespace whose root may not make a procfs, since what
+// is masked in those it sees would be open in that. The container's own serves,
+// if it is what it should be: files covered by mounts are an error later.
+func (s *setup) findProc() (err error) {
+	root := s.root
+	if root < 0 {
+		root = unix.AT_FDCWD
+	}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
+	path := "proc"
+	if s.root < 0 {
+		path = "/proc"
+	}
+	if s.proc, err = unix.Openat2(root, path, &how); err != nil {
+		return &os.PathError{Op: "open", Path: "/proc", Err: err}
+	}
+	const procRoot = 1 // the inode of every procfs's root
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if err := errors.Join(unix.Fstatfs(s.proc, &fs), unix.Fstat(s.proc, &st)); err != nil {
+		return err
+	}
+	if fs.Type != unix.PROC_SUPER_MAGIC || st.Ino != procRoot {
+		return errors.New("/proc is not a procfs")
+	}
+	return nil
 }
 
 // join enters a running container. All namespaces but that of mounts were
@@ -219,6 +285,17 @@ func (s *setup) pivot() error {
 	return nil
 }
 
+// changeRoot is for mounts that others have too: their root stays what it is.
+func (s *setup) changeRoot() error {
+	if err := unix.Fchdir(s.root); err != nil {
+		return fmt.Errorf("enter root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	return nil
+}
+
 // kernelNames sets host name and kernel parameters, of the container's own
 // namespaces only.
 func (s *setup) kernelNames() error {
@@ -240,6 +317,9 @@ func (s *setup) kernelNames() error {
 		}
 	}
 	for key, value := range spec.Linux.Sysctl {
+		if s.req.Made.Sysctls && strings.HasPrefix(sysctlFile(key), "net/") {
+			continue
+		}
 		if err := s.sysctl(key, value); err != nil {
 			return err
 		}
@@ -260,10 +340,7 @@ func (s *setup) joins(ns string) bool {
 // sysctl writes one kernel parameter that belongs to a namespace the container
 // has; every other one would change the host.
 func (s *setup) sysctl(key, value string) error {
-	file := strings.ReplaceAll(key, ".", "/")
-	if strings.Contains(key, "/") { // names with dots in them: net/ipv4/conf/eth0.1/…
-		file = key
-	}
+	file := sysctlFile(key)
 	need := ""
 	switch {
 	case strings.Contains(file, ".."):
@@ -283,12 +360,17 @@ func (s *setup) sysctl(key, value string) error {
 	return nil
 }
 
+// sysctlFile is the place of a kernel parameter below /proc/sys.
+func sysctlFile(key string) string {
+	if strings.Contains(key, "/") { // names with dots in them: net/ipv4/conf/eth0.1/…
+		return key
+	}
+	return strings.ReplaceAll(key, ".", "/")
+}
+
 // writeProc writes a file of the private procfs.
 func (s *setup) writeProc(path, value string) error {
 	how := unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV}
-	if strings.HasPrefix(path, "self/") || strings.HasPrefix(path, "thread-self/") {
-		how.Resolve &^= unix.RESOLVE_NO_XDEV // /proc/self is a link, within proc
-	}
 	fd, err := unix.Openat2(s.proc, path, &how)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/" + path, Err: err}

@@ -6,7 +6,7 @@ import "strings"
 
 // KnownNamespaces lists the kinds of namespaces a container may have.
 func KnownNamespaces() []string {
-	return []string{"cgroup", "ipc", "mount", "network", "pid", "uts"}
+	return []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
 }
 
 // KnownCapabilities lists the capabilities this launcher knows by name.

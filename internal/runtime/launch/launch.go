@@ -61,10 +61,29 @@ type request struct {
 	CgroupPath string
 	PIDsFile   string // limit of processes: set at the very end,
 	PIDsMax    string // since the launcher's threads count too
-	Gate       int    // a descriptor; 0: none, execute at once
 
 	Files        [2]int // descriptors for the command: the first, and how many
 	NoNewKeyring bool
+
+	Hooks  *hookWork
+	Shared bool // the mounts are not the container's own: the host's, or joined by path
+
+	// Descriptors that the parent opened; 0 is none.
+	Gate    int
+	MountNS int   // to be joined
+	Tasks   []int // files of resctrl that this process enters itself in
+	Made    made  // what a user namespace's root may not make itself
+	UserNS  bool  // this process is in one
+}
+
+// made is what the parent has prepared where the child lacks the right to.
+type made struct {
+	Root    int
+	Sources []int // by index of Spec.Mounts
+	Dev     bool  // the source of /dev has its devices
+	PIDs    int   // as PIDsFile
+	Limits  bool  // resource limits and the OOM score are set
+	Sysctls bool  // the network's sysctls are set
 }
 
 // The types below hold what the child needs of a specification, and no more.
@@ -91,6 +110,9 @@ type kernel struct {
 	RootfsPropagation string
 	MaskedPaths       []string
 	ReadonlyPaths     []string
+	MountLabel        string
+	Personality       specs.LinuxPersonalityDomain
+	MemoryPolicy      *specs.LinuxMemoryPolicy
 }
 
 type command struct {
@@ -105,6 +127,9 @@ type command struct {
 	ApparmorProfile string
 	OOMScoreAdj     *int
 	IOPriority      *specs.LinuxIOPriority
+	Scheduler       *specs.Scheduler
+	SelinuxLabel    string
+	CPUs            string // to be bound to
 }
 
 func worldOf(s *specs.Spec) *world {
@@ -113,7 +138,11 @@ func worldOf(s *specs.Spec) *world {
 		Linux: kernel{
 			Sysctl: s.Linux.Sysctl, Namespaces: s.Linux.Namespaces, Devices: s.Linux.Devices,
 			RootfsPropagation: s.Linux.RootfsPropagation, MaskedPaths: s.Linux.MaskedPaths, ReadonlyPaths: s.Linux.ReadonlyPaths,
+			MountLabel: s.Linux.MountLabel, MemoryPolicy: s.Linux.MemoryPolicy,
 		},
+	}
+	if s.Linux.Personality != nil {
+		w.Linux.Personality = s.Linux.Personality.Domain
 	}
 	if s.Root != nil {
 		w.Root = *s.Root
@@ -127,19 +156,22 @@ func worldOf(s *specs.Spec) *world {
 func commandOf(p *specs.Process) *command {
 	return &command{
 		p.ConsoleSize, p.User, p.Args, p.Env, p.Cwd, p.Capabilities, p.Rlimits, p.NoNewPrivileges,
-		p.ApparmorProfile, p.OOMScoreAdj, p.IOPriority,
+		p.ApparmorProfile, p.OOMScoreAdj, p.IOPriority, p.Scheduler, p.SelinuxLabel, "",
 	}
 }
 
-// An answer comes from the child: the terminal (with a descriptor), that it
-// waits at its gate, that it is about to execute the command, or why it failed.
+// An answer comes from the child: the terminal or the listener of its seccomp
+// filter (with a descriptor), that it waits for the hooks of the runtime or at
+// its gate, that it is about to execute the command, or why it failed.
 type answer struct {
-	Console bool
-	Created bool
-	Ready   bool
-	Code    int
-	Text    string
-	Invalid bool
+	Console  bool
+	Listener bool
+	Hooks    bool
+	Created  bool
+	Ready    bool
+	Code     int
+	Text     string
+	Invalid  bool
 }
 
 // rawFD reads and writes a descriptor without the runtime's poller.

@@ -68,9 +68,10 @@ type box struct {
 
 func newBox(t testing.TB, script string) *box {
 	t.Helper()
-	id := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
+	dir := t.TempDir() // numbered within a test
+	id := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + "-" + filepath.Base(dir)
 	b := &box{t: t, h: host(t), l: runtimetest.Launch(t, runtimetest.Rootfs(t), id, "sh", "-c", script), copied: make(chan struct{})}
-	b.o.MountPoint = filepath.Join(t.TempDir(), "root")
+	b.o.MountPoint = filepath.Join(dir, "root")
 	if err := os.Mkdir(b.o.MountPoint, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -214,3 +215,5 @@ func (b *box) exec(p *specs.Process, prog *seccomp.Program) (string, error) {
 	}
 	return string(out), gerr
 }
+
+func itoa(n int) string { return fmt.Sprint(n) }

@@ -3,7 +3,6 @@
 package launch
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -21,6 +20,10 @@ func (s *setup) openSources() error {
 	s.sources = make([]int, len(mounts))
 	for i, m := range mounts {
 		s.sources[i] = -1
+		if made := s.req.Made.Sources; made != nil && made[i] > 0 {
+			s.sources[i] = made[i]
+			continue
+		}
 		o := mnt.ParseOptions(m.Options)
 		if !o.Bind && m.Type != "bind" {
 			continue
@@ -50,7 +53,7 @@ func (s *setup) mount(i int, m *mount) error {
 	// What covers ours is not ours: nothing may be made in a /dev of the host's.
 	switch dest {
 	case "/dev":
-		s.ownDev, s.devpts = m.Type == "tmpfs" && s.sources[i] < 0, -1
+		s.ownDev, s.devpts = m.Type == "tmpfs" && (s.sources[i] < 0 || s.req.Made.Dev), -1
 	case "/dev/pts":
 		s.devpts = -1
 	}
@@ -64,9 +67,22 @@ func (s *setup) mount(i int, m *mount) error {
 	if source == "" {
 		source = m.Type
 	}
+	label := s.req.Spec.Linux.MountLabel
+	switch m.Type {
+	case "proc", "sysfs", "mqueue":
+	default:
+		if label != "" {
+			o.Data = append(o.Data, mnt.Opt{Key: "context", Value: label})
+		}
+	}
 	fd, err := mnt.New(m.Type, source, o.Data, int(o.Set))
 	if err != nil {
 		return err
+	}
+	if m.Type == "mqueue" && label != "" { // it takes no options
+		if err := unix.Setxattr(byNumber(fd), "security.selinux", []byte(label), 0); err != nil {
+			return fmt.Errorf("label: %w", err)
+		}
 	}
 	if o.Subpath != "" {
 		clone, err := mnt.CloneInside(fd, s.root, o.Subpath)
@@ -91,7 +107,9 @@ func (s *setup) mount(i int, m *mount) error {
 		}
 	}
 	if o.CopyUp {
-		return errors.New("tmpcopyup is not supported")
+		if err := copyUp(target, fd); err != nil {
+			return fmt.Errorf("tmpcopyup: %w", err)
+		}
 	}
 	if err := s.attach(fd, target, dest, o); err != nil {
 		return err

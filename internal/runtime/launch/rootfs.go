@@ -21,6 +21,9 @@ func (s *setup) mountRoot() error {
 	if err := s.openSources(); err != nil {
 		return err
 	}
+	if s.req.Shared {
+		return s.openRoot()
+	}
 	fs := s.req.Rootfs
 	if fs == nil {
 		if s.req.Spec.Root.Path == "" {
@@ -30,10 +33,12 @@ func (s *setup) mountRoot() error {
 	}
 	var fd int
 	var err error
-	if fs.Bind != "" { // cloned before propagation is cut: it may be shared
+	if made := s.req.Made.Root; made > 0 {
+		fd = made
+	} else if fs.Bind != "" { // cloned before propagation is cut: it may be shared
 		fd, err = mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
 	} else {
-		fd, err = overlay(fs, s.req.MountPoint)
+		fd, err = overlay(fs, s.req.MountPoint, s.req.Spec.Linux.MountLabel)
 	}
 	if err != nil {
 		return fmt.Errorf("root file system: %w", err)
@@ -50,9 +55,13 @@ func (s *setup) mountRoot() error {
 	if err := mnt.SetAttr(fd, 0, 0, unix.MS_PRIVATE, true); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
-	at, err := unix.Open(s.req.MountPoint, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	where := s.req.MountPoint
+	if s.req.UserNS {
+		where = "/" // on top of it: the way to the other one is root's alone
+	}
+	at, err := unix.Open(where, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: s.req.MountPoint, Err: err}
+		return &os.PathError{Op: "open", Path: where, Err: err}
 	}
 	if err := mnt.Attach(fd, at); err != nil {
 		return fmt.Errorf("attach root: %w", err)
@@ -61,9 +70,22 @@ func (s *setup) mountRoot() error {
 	return nil
 }
 
+// openRoot opens the root where the mounts are not the container's own: it is
+// used where it is, and what is mounted below it is seen by others too.
+func (s *setup) openRoot() (err error) {
+	dir := s.req.Spec.Root.Path
+	if fs := s.req.Rootfs; fs != nil {
+		dir = fs.Bind
+	}
+	if s.root, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("root file system: %w", &os.PathError{Op: "open", Path: dir, Err: err})
+	}
+	return nil
+}
+
 // overlay makes the overlay of a root. Layers are handed over one by one, so
 // there may be as many as the kernel stacks, whatever their paths' length.
-func overlay(fs *runtime.Rootfs, scratch string) (int, error) {
+func overlay(fs *runtime.Rootfs, scratch, label string) (int, error) {
 	if len(fs.Lower) == 0 {
 		return -1, errors.New("overlay without layers")
 	}
@@ -83,20 +105,20 @@ func overlay(fs *runtime.Rootfs, scratch string) (int, error) {
 			return -1, err
 		}
 	}
-	fd, err := overlayByLayer(fs)
+	fd, err := overlayByLayer(fs, label)
 	if !errors.Is(err, unix.EINVAL) {
 		return fd, err
 	}
 	// A kernel may take the lower layers in one string only. Some say so of the
 	// option, others of the whole.
-	fd, again := overlayByPage(fs, scratch)
+	fd, again := overlayByPage(fs, scratch, label)
 	if again != nil {
 		return -1, fmt.Errorf("%w; in one string: %w", err, again)
 	}
 	return fd, nil
 }
 
-func overlayByLayer(fs *runtime.Rootfs) (int, error) {
+func overlayByLayer(fs *runtime.Rootfs, label string) (int, error) {
 	var opts []mnt.Opt
 	for _, l := range fs.Lower {
 		opts = append(opts, mnt.Opt{Key: "lowerdir+", Value: l})
@@ -118,6 +140,9 @@ func overlayByLayer(fs *runtime.Rootfs) (int, error) {
 	if fs.Volatile && fs.Upper != "" {
 		opts = append(opts, mnt.Opt{Key: "volatile"})
 	}
+	if label != "" {
+		opts = append(opts, mnt.Opt{Key: "context", Value: label})
+	}
 	return mnt.New("overlay", "overlay", opts, 0)
 }
 
@@ -131,7 +156,7 @@ func byDescriptor(path string) (string, error) {
 
 // overlayByPage is for kernels before 6.7: mount(2) takes one page of options,
 // which holds some two hundred layers by their descriptors' names.
-func overlayByPage(fs *runtime.Rootfs, scratch string) (int, error) {
+func overlayByPage(fs *runtime.Rootfs, scratch, label string) (int, error) {
 	var lower []string
 	for _, l := range fs.Lower {
 		short, err := byDescriptor(l)
@@ -154,6 +179,9 @@ func overlayByPage(fs *runtime.Rootfs, scratch string) (int, error) {
 		if fs.Volatile {
 			data += ",volatile"
 		}
+	}
+	if label != "" {
+		data += ",context=\"" + label + "\""
 	}
 	if len(data) >= os.Getpagesize() {
 		return -1, fmt.Errorf("%d layers are too many for this kernel", len(fs.Lower))

@@ -64,7 +64,7 @@ func decode(r io.Reader, m message) error {
 }
 
 // num codes any number, in as few bytes as it takes.
-func num[T ~int | ~int64 | ~uint | ~uint32 | ~uint64](c *coder, p *T) {
+func num[T ~int | ~int32 | ~int64 | ~uint | ~uint32 | ~uint64](c *coder, p *T) {
 	if !c.reading {
 		c.buf = binary.AppendUvarint(c.buf, uint64(*p)) //nolint:gosec // the same bits, back and forth
 		return
@@ -137,6 +137,8 @@ func maybe[T any](c *coder, p **T, item func(*coder, *T)) {
 
 func (a *answer) fields(c *coder) {
 	c.flag(&a.Console)
+	c.flag(&a.Listener)
+	c.flag(&a.Hooks)
 	c.flag(&a.Created)
 	c.flag(&a.Ready)
 	num(c, &a.Code)
@@ -157,6 +159,8 @@ func (r *request) fields(c *coder) {
 	maybe(c, &r.Seccomp, func(c *coder, p *seccomp.Program) {
 		text(c, &p.Code)
 		num(c, &p.Flags)
+		text(c, &p.Listener)
+		text(c, &p.Metadata)
 	})
 	c.flag(&r.TTY)
 	num(c, &r.Console[0])
@@ -173,10 +177,41 @@ func (r *request) fields(c *coder) {
 	text(c, &r.CgroupPath)
 	text(c, &r.PIDsFile)
 	text(c, &r.PIDsMax)
+	maybe(c, &r.Hooks, hookFields)
+	c.flag(&r.Shared)
 	num(c, &r.Gate)
 	num(c, &r.Files[0])
 	num(c, &r.Files[1])
 	c.flag(&r.NoNewKeyring)
+	num(c, &r.MountNS)
+	list(c, &r.Tasks, num[int])
+	num(c, &r.Made.Root)
+	list(c, &r.Made.Sources, num[int])
+	c.flag(&r.Made.Dev)
+	num(c, &r.Made.PIDs)
+	c.flag(&r.Made.Limits)
+	c.flag(&r.Made.Sysctls)
+	c.flag(&r.UserNS)
+}
+
+func hookFields(c *coder, h *hookWork) {
+	c.flag(&h.Runtime)
+	list(c, &h.CreateContainer, oneHook)
+	list(c, &h.StartContainer, oneHook)
+	st := &h.State
+	text(c, &st.Version)
+	text(c, &st.ID)
+	text(c, &st.Status)
+	num(c, &st.Pid)
+	text(c, &st.Bundle)
+	pairs(c, &st.Annotations)
+}
+
+func oneHook(c *coder, h *specs.Hook) {
+	text(c, &h.Path)
+	texts(c, &h.Args)
+	texts(c, &h.Env)
+	maybe(c, &h.Timeout, num[int])
 }
 
 func rootfsFields(c *coder, r *runtime.Rootfs) {
@@ -199,7 +234,7 @@ func worldFields(c *coder, w *world) {
 		texts(c, &m.Options)
 	})
 	k := &w.Linux
-	sysctls(c, &k.Sysctl)
+	pairs(c, &k.Sysctl)
 	list(c, &k.Namespaces, func(c *coder, n *specs.LinuxNamespace) {
 		text(c, &n.Type)
 		text(c, &n.Path)
@@ -208,21 +243,28 @@ func worldFields(c *coder, w *world) {
 	text(c, &k.RootfsPropagation)
 	texts(c, &k.MaskedPaths)
 	texts(c, &k.ReadonlyPaths)
+	text(c, &k.MountLabel)
+	text(c, &k.Personality)
+	maybe(c, &k.MemoryPolicy, func(c *coder, p *specs.LinuxMemoryPolicy) {
+		text(c, &p.Mode)
+		text(c, &p.Nodes)
+		list(c, &p.Flags, text[specs.MemoryPolicyFlagType])
+	})
 }
 
-func sysctls(c *coder, p *map[string]string) {
+func pairs(c *coder, p *map[string]string) {
 	type pair struct{ key, value string }
-	var pairs []pair
+	var all []pair
 	for k, v := range *p {
-		pairs = append(pairs, pair{k, v})
+		all = append(all, pair{k, v})
 	}
-	list(c, &pairs, func(c *coder, p *pair) {
+	list(c, &all, func(c *coder, p *pair) {
 		text(c, &p.key)
 		text(c, &p.value)
 	})
-	if c.reading && len(pairs) > 0 {
-		*p = make(map[string]string, len(pairs))
-		for _, kv := range pairs {
+	if c.reading && len(all) > 0 {
+		*p = make(map[string]string, len(all))
+		for _, kv := range all {
 			(*p)[kv.key] = kv.value
 		}
 	}
@@ -268,4 +310,15 @@ func commandFields(c *coder, p *command) {
 		text(c, &p.Class)
 		num(c, &p.Priority)
 	})
+	maybe(c, &p.Scheduler, func(c *coder, s *specs.Scheduler) {
+		text(c, &s.Policy)
+		num(c, &s.Nice)
+		num(c, &s.Priority)
+		list(c, &s.Flags, text[specs.LinuxSchedulerFlag])
+		num(c, &s.Runtime)
+		num(c, &s.Deadline)
+		num(c, &s.Period)
+	})
+	text(c, &p.SelinuxLabel)
+	text(c, &p.CPUs)
 }

@@ -19,7 +19,7 @@ func fill(v reflect.Value, n *int) {
 		v.SetBool(true)
 	case reflect.String:
 		v.SetString(fmt.Sprint("s", *n))
-	case reflect.Int, reflect.Int64:
+	case reflect.Int, reflect.Int32, reflect.Int64:
 		v.SetInt(int64(-*n))
 	case reflect.Uint, reflect.Uint8, reflect.Uint32, reflect.Uint64:
 		v.SetUint(uint64(*n & 0x7f))
@@ -82,7 +82,22 @@ func FuzzWire(f *testing.F) {
 	}
 	f.Add(msg)
 	f.Add(msg[:40])
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		_ = decode(bytes.NewReader(data), &request{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := &request{}
+		if decode(bytes.NewReader(data), r) != nil {
+			return
+		}
+		// What can be read can be said again.
+		msg, err := encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := &request{}
+		if err := decode(bytes.NewReader(msg), again); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(r, again); d != "" {
+			t.Error(d)
+		}
 	})
 }

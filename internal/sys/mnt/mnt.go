@@ -160,6 +160,20 @@ func SetAttr(fd int, set, clr, propagation uint64, recursive bool) error {
 	return nil
 }
 
+// MapOwners shows what is in the unattached mount fd as owned by those whom the
+// user namespace userns maps the owners to.
+func MapOwners(fd, userns int, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)}
+	if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+		return fmt.Errorf("map owners: %w", err)
+	}
+	return nil
+}
+
 // OpenIn opens path below root: symbolic links, ".." and absolute links are all
 // resolved inside it. resolve adds RESOLVE_ flags.
 func OpenIn(root int, path string, flags int, resolve uint64) (int, error) {

@@ -92,6 +92,11 @@ func TestParseOptions(t *testing.T) {
 			Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_STRICTATIME, Clear: unix.MOUNT_ATTR__ATIME, Data: []Opt{{"mode", "755"}, {"size", "64k"}},
 		}},
 		{[]string{"shared", "nodev", "dev"}, Options{Propagation: unix.MS_SHARED, Clear: unix.MOUNT_ATTR_NODEV}},
+		{[]string{"rbind", "ridmap", "rnoatime", "rnosuid"}, Options{
+			Bind: true, Recursive: true, IDMap: true, RecIDMap: true,
+			RecSet: unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_NOSUID, RecClear: unix.MOUNT_ATTR__ATIME,
+		}},
+		{[]string{"bind", "ridmap", "idmap", "tmpcopyup"}, Options{Bind: true, IDMap: true, CopyUp: true}},
 		{[]string{"newinstance"}, Options{Data: []Opt{{"newinstance", ""}}}},
 		{[]string{"relatime", "rw", "defaults"}, Options{Clear: unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_RDONLY}},
 	} {

@@ -17,6 +17,7 @@ type Options struct {
 	Bind, Recursive  bool
 	CopyUp           bool   // tmpcopyup: a tmpfs starts with what it covers
 	Subpath          string // of what is mounted, resolved inside of it
+	IDMap, RecIDMap  bool   // owners are mapped (ridmap: below it too)
 	Data             []Opt  // what only the file system understands
 }
 
@@ -78,6 +79,10 @@ func ParseOptions(words []string) Options {
 			o.Bind, o.Recursive = true, true
 		case "tmpcopyup":
 			o.CopyUp = true
+		case "idmap":
+			o.IDMap, o.RecIDMap = true, false
+		case "ridmap":
+			o.IDMap, o.RecIDMap = true, true
 		case "defaults", "async", "nofail", "":
 		default:
 			k, v, _ := strings.Cut(w, "=")

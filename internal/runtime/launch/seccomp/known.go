@@ -6,7 +6,7 @@ import specs "github.com/opencontainers/runtime-spec/specs-go"
 
 // KnownActions lists the actions.
 func KnownActions() []string {
-	return strs(specs.ActAllow, specs.ActErrno, specs.ActKill, specs.ActKillProcess, specs.ActKillThread, specs.ActLog, specs.ActTrace, specs.ActTrap)
+	return strs(specs.ActAllow, specs.ActErrno, specs.ActKill, specs.ActKillProcess, specs.ActKillThread, specs.ActLog, specs.ActNotify, specs.ActTrace, specs.ActTrap)
 }
 
 // KnownOperators lists the comparisons of arguments.
@@ -21,7 +21,7 @@ func KnownArchs() []string {
 
 // KnownFlags lists the flags of a filter.
 func KnownFlags() []string {
-	return []string{string(specs.LinuxSeccompFlagLog), string(specs.LinuxSeccompFlagSpecAllow), "SECCOMP_FILTER_FLAG_TSYNC"}
+	return []string{string(specs.LinuxSeccompFlagLog), string(specs.LinuxSeccompFlagSpecAllow), "SECCOMP_FILTER_FLAG_TSYNC", string(specs.LinuxSeccompFlagWaitKillableRecv)}
 }
 
 func strs[T ~string](in ...T) []string {

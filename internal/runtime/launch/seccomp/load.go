@@ -24,18 +24,26 @@ func Native() specs.Arch {
 	return specs.Arch(runtime.GOARCH)
 }
 
-// Load confines the calling thread. It needs no_new_privs or CAP_SYS_ADMIN.
-func (p *Program) Load() error {
+// Load confines the calling thread. It needs no_new_privs or CAP_SYS_ADMIN. For
+// a program with a listener its descriptor is returned.
+func (p *Program) Load() (listener int, err error) {
 	n := len(p.Code) / instructionSize
 	if n == 0 || n > maxInstructions || len(p.Code)%instructionSize != 0 {
-		return fmt.Errorf("seccomp: not a program: %d bytes", len(p.Code))
+		return -1, fmt.Errorf("seccomp: not a program: %d bytes", len(p.Code))
 	}
 	filter := make([]unix.SockFilter, n)
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), len(p.Code)), p.Code)
 	prog := unix.SockFprog{Len: uint16(n), Filter: &filter[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.Flags), uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return fmt.Errorf("seccomp: load filter: %w", errno)
+	flags := p.Flags
+	if p.Listens() {
+		flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	}
-	return nil
+	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return -1, fmt.Errorf("seccomp: load filter: %w", errno)
+	}
+	if !p.Listens() {
+		return -1, nil
+	}
+	return int(fd), nil
 }

@@ -12,6 +12,7 @@ package seccomp
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -26,7 +27,15 @@ import (
 type Program struct {
 	Code  []byte `json:"code"`            // struct sock_filter, one after the other
 	Flags uint   `json:"flags,omitempty"` // of seccomp(2)
+
+	// Where the filter leaves decisions to somebody else: the socket to send its
+	// descriptor to, and what to send along.
+	Listener string `json:"listener,omitempty"`
+	Metadata string `json:"metadata,omitempty"`
 }
+
+// Listens tells whether the filter leaves decisions to a listener.
+func (p *Program) Listens() bool { return p != nil && p.Listener != "" }
 
 const (
 	maxInstructions = 4096 // BPF_MAXINSNS
@@ -69,8 +78,9 @@ func (a abi) numbers() map[string]uint32 {
 // Architectures that cannot run on such a machine are left out: a call made
 // with another table than those confined kills the process.
 func Compile(p *specs.LinuxSeccomp, native specs.Arch) (*Program, error) {
-	if p.ListenerPath != "" || p.ListenerMetadata != "" {
-		return nil, fmt.Errorf("seccomp: notification listeners are not supported")
+	notifies, err := checkListener(p)
+	if err != nil {
+		return nil, err
 	}
 	flags, err := filterFlags(p.Flags)
 	if err != nil {
@@ -98,7 +108,30 @@ func Compile(p *specs.LinuxSeccomp, native specs.Arch) (*Program, error) {
 	if len(prog) > maxInstructions {
 		return nil, fmt.Errorf("seccomp: profile needs %d BPF instructions, the kernel takes %d", len(prog), maxInstructions)
 	}
-	return &Program{Code: unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*instructionSize), Flags: flags}, nil
+	if !notifies {
+		// A listener is told of nothing: there is none, nor anybody who waits for it.
+		flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	}
+	out := &Program{Code: unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*instructionSize), Flags: flags}
+	if notifies {
+		out.Listener, out.Metadata = p.ListenerPath, p.ListenerMetadata
+	}
+	return out, nil
+}
+
+// checkListener tells whether any call is left to a listener, which must be
+// named then.
+func checkListener(p *specs.LinuxSeccomp) (notifies bool, err error) {
+	notifies = slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return s.Action == specs.ActNotify })
+	switch {
+	case p.DefaultAction == specs.ActNotify:
+		return false, fmt.Errorf("seccomp: %s cannot be the default action", specs.ActNotify)
+	case notifies && p.ListenerPath == "":
+		return false, fmt.Errorf("seccomp: %s needs a listenerPath", specs.ActNotify)
+	case p.ListenerPath == "" && p.ListenerMetadata != "":
+		return false, fmt.Errorf("seccomp: listenerMetadata without a listenerPath")
+	}
+	return notifies, nil
 }
 
 func architectures(named []specs.Arch, native specs.Arch) ([]abi, error) {
@@ -132,6 +165,8 @@ func filterFlags(in []specs.LinuxSeccompFlag) (uint, error) {
 			out |= unix.SECCOMP_FILTER_FLAG_LOG
 		case specs.LinuxSeccompFlagSpecAllow:
 			out |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+		case specs.LinuxSeccompFlagWaitKillableRecv:
+			out |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 		default:
 			return 0, fmt.Errorf("seccomp: flag %q is not supported", f)
 		}
@@ -162,6 +197,8 @@ func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 		return unix.SECCOMP_RET_ALLOW, nil
 	case specs.ActLog:
 		return unix.SECCOMP_RET_LOG, nil
+	case specs.ActNotify:
+		return unix.SECCOMP_RET_USER_NOTIF, nil
 	}
 	return 0, fmt.Errorf("seccomp: action %q is not supported", a)
 }

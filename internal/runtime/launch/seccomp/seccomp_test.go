@@ -194,7 +194,8 @@ func TestRandomProfiles(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	big := uint(5000)
 	for name, p := range map[string]*specs.LinuxSeccomp{
-		"a listener":          {DefaultAction: specs.ActAllow, ListenerPath: "/x"},
+		"metadata for nobody": {DefaultAction: specs.ActAllow, ListenerMetadata: "x"},
+		"notify by default":   {DefaultAction: specs.ActNotify, ListenerPath: "/x"},
 		"an unknown action":   {DefaultAction: "SCMP_ACT_DANCE"},
 		"notify":              {DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActNotify}}},
 		"an errno too large":  {DefaultAction: specs.ActErrno, DefaultErrnoRet: &big},
@@ -205,6 +206,23 @@ func TestRefusals(t *testing.T) {
 		if _, err := Compile(p, specs.ArchX86_64); err == nil {
 			t.Errorf("%s compiles", name)
 		}
+	}
+}
+
+func TestListener(t *testing.T) {
+	p := &specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow, ListenerPath: "/x", ListenerMetadata: "m",
+		Flags: []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv},
+	}
+	const base = unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+	prog, err := Compile(p, specs.ArchX86_64)
+	if err != nil || prog.Listens() || prog.Flags != base {
+		t.Errorf("without a call for it: %v, %+v", err, prog)
+	}
+	p.Syscalls = []specs.LinuxSyscall{{Names: []string{"mkdir"}, Action: specs.ActNotify}}
+	prog, err = Compile(p, specs.ArchX86_64)
+	if err != nil || !prog.Listens() || prog.Metadata != "m" || prog.Flags != base|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV {
+		t.Errorf("with a call for it: %v, %+v", err, prog)
 	}
 }
 

@@ -1,0 +1,128 @@
+//go:build linux
+
+package launch
+
+import (
+	"path"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
+)
+
+// check refuses, before anything is made, what cannot be done here: nothing that
+// a specification says is left out silently.
+func check(l *runtime.Launch) error {
+	s := l.Spec
+	if s == nil || s.Process == nil || s.Linux == nil {
+		return errs.New(errs.Invalid, "start: the specification has no process or no linux section")
+	}
+	for _, err := range []error{
+		checkProcess(s.Process), checkNamespaces(l), checkKernel(s.Linux), checkMounts(s), checkHooks(s.Hooks),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkProcess(p *specs.Process) error {
+	if p == nil || len(p.Args) == 0 {
+		return errs.New(errs.Invalid, "no command")
+	}
+	return checkAttributes(p)
+}
+
+// find returns the namespace of a kind, nil if the container has the host's.
+func find(s *specs.Spec, kind specs.LinuxNamespaceType) *specs.LinuxNamespace {
+	i := slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	if i < 0 {
+		return nil
+	}
+	return &s.Linux.Namespaces[i]
+}
+
+func checkNamespaces(l *runtime.Launch) error {
+	s := l.Spec
+	user, time, mount := find(s, specs.UserNamespace), find(s, specs.TimeNamespace), find(s, specs.MountNamespace)
+	mapped := len(s.Linux.UIDMappings) > 0 && len(s.Linux.GIDMappings) > 0
+	switch {
+	case len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0 && user == nil:
+		return errs.New(errs.Invalid, "start: ids are mapped without a user namespace")
+	case user != nil && user.Path == "" && !mapped:
+		return errs.New(errs.Invalid, "start: a new user namespace needs mappings of user and group ids")
+	case len(s.Linux.TimeOffsets) > 0 && (time == nil || time.Path != ""):
+		return errs.New(errs.Invalid, "start: time offsets need a new time namespace")
+	case len(s.Linux.NetDevices) > 0 && find(s, specs.NetworkNamespace) == nil && l.NetNS == nil:
+		return errs.New(errs.Invalid, "start: network devices need a network namespace to be moved to")
+	}
+	if user != nil && user.Path == "" {
+		for _, list := range [][]specs.LinuxIDMapping{s.Linux.UIDMappings, s.Linux.GIDMappings} {
+			if _, ok := hostID(list, 0); !ok {
+				return errs.New(errs.Invalid, "start: a user namespace must map root")
+			}
+		}
+	}
+	if mount != nil && mount.Path == "" {
+		return nil
+	}
+	// The mounts are not its own: what would change them for others is refused.
+	switch {
+	case l.Rootfs != nil && l.Rootfs.Bind == "":
+		return errs.New(errs.Invalid, "start: an overlay needs a mount namespace of the container's own")
+	case s.Root == nil || s.Root.Readonly:
+		return errs.New(errs.Invalid, "start: a read-only root needs a mount namespace of the container's own")
+	case len(s.Linux.MaskedPaths)+len(s.Linux.ReadonlyPaths) > 0:
+		return errs.New(errs.Invalid, "start: masked and read-only paths need a mount namespace of the container's own")
+	case s.Linux.RootfsPropagation != "":
+		return errs.New(errs.Invalid, "start: the root's propagation needs a mount namespace of the container's own")
+	}
+	return nil
+}
+
+func checkKernel(l *specs.Linux) error {
+	if l.MountLabel != "" && !selinuxEnabled() {
+		return errs.Newf(errs.Unsupported, "start: mount label %q: SELinux is not enabled on this host", l.MountLabel)
+	}
+	if p := l.Personality; p != nil {
+		switch {
+		case p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32:
+			return errs.Newf(errs.Invalid, "start: personality %q is not known", p.Domain)
+		case len(p.Flags) > 0:
+			return errs.Newf(errs.Invalid, "start: personality flags %v are not known", p.Flags)
+		}
+	}
+	if l.MemoryPolicy != nil {
+		if _, err := memoryMode(l.MemoryPolicy); err != nil {
+			return err
+		}
+	}
+	if p := l.RootfsPropagation; p != "" {
+		if o := mnt.ParseOptions([]string{p}); o.Propagation == 0 {
+			return errs.Newf(errs.Invalid, "start: root propagation %q is not known", p)
+		}
+	}
+	return nil
+}
+
+func checkMounts(s *specs.Spec) error {
+	for _, m := range s.Mounts {
+		o := mnt.ParseOptions(m.Options)
+		bind := o.Bind || m.Type == "bind"
+		switch mapped := len(m.UIDMappings) + len(m.GIDMappings); {
+		case mapped > 0 && (len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0):
+			return errs.Newf(errs.Invalid, "start: mount %s: user and group ids must both be mapped", m.Destination)
+		case (mapped > 0 || o.IDMap) && !bind:
+			return errs.Newf(errs.Unsupported, "start: mount %s: owners of a %s cannot be mapped, only those of a bind mount", m.Destination, m.Type)
+		case o.IDMap && mapped == 0 && find(s, specs.UserNamespace) == nil:
+			return errs.Newf(errs.Invalid, "start: mount %s: nothing says how owners are to be mapped", m.Destination)
+		case o.CopyUp && (m.Type != "tmpfs" || path.Clean("/"+m.Destination) == "/dev"):
+			return errs.Newf(errs.Invalid, "start: mount %s: tmpcopyup is for a tmpfs", m.Destination)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,425 @@
+//go:build linux
+
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
+)
+
+// Root of a user namespace may not do much of what a container's set-up needs:
+// look into directories that are the host's root's alone, map owners, make
+// devices, show a network namespace's sysfs that is not its own. So the parent
+// makes these, as mounts attached nowhere, and the child inherits descriptors.
+//
+// The layers of an overlay hold owners as the container sees them: in a user
+// namespace they are mounted with mapped owners. A root that is a directory
+// ([runtime.Rootfs.Bind], or the specification's) is used as it is.
+
+// newUserNS makes a user namespace with these mappings.
+func newUserNS(uids, gids []specs.LinuxIDMapping) (int, error) {
+	h, err := hold()
+	if err != nil {
+		return -1, err
+	}
+	defer h.close()
+	dir := "/proc/" + strconv.Itoa(h.pid) + "/"
+	for _, m := range []struct {
+		file string
+		list []specs.LinuxIDMapping
+	}{{"uid_map", uids}, {"gid_map", gids}} {
+		if err := writeOnce(dir+m.file, mapText(m.list)); err != nil {
+			return -1, errs.Newf(errs.Invalid, "user namespace: mappings %v: %v", m.list, err)
+		}
+	}
+	fd, err := unix.Open(dir+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("user namespace: %w", err)
+	}
+	return fd, nil
+}
+
+func mapText(list []specs.LinuxIDMapping) string {
+	var b strings.Builder
+	for _, m := range list {
+		_, _ = fmt.Fprintf(&b, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return b.String()
+}
+
+// hostID is who an id of a user namespace is outside.
+func hostID(list []specs.LinuxIDMapping, id uint32) (int, bool) {
+	for _, m := range list {
+		if id >= m.ContainerID && uint64(id) < uint64(m.ContainerID)+uint64(m.Size) {
+			return int(m.HostID) + int(id-m.ContainerID), true
+		}
+	}
+	return 0, false
+}
+
+// idMap reads what a process's user namespace maps: file is "uid_map" or "gid_map".
+func idMap(pid int, file string) ([]specs.LinuxIDMapping, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + file)
+	if err != nil {
+		return nil, err
+	}
+	var list []specs.LinuxIDMapping
+	for line := range strings.Lines(string(data)) {
+		var m specs.LinuxIDMapping
+		if _, err := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); err != nil {
+			return nil, fmt.Errorf("%s of process %d: %w", file, pid, err)
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+func sameMap(a, b []specs.LinuxIDMapping) bool {
+	sorted := func(l []specs.LinuxIDMapping) []specs.LinuxIDMapping {
+		l = slices.Clone(l)
+		slices.SortFunc(l, func(x, y specs.LinuxIDMapping) int { return int(int64(x.ContainerID) - int64(y.ContainerID)) })
+		return l
+	}
+	return slices.Equal(sorted(a), sorted(b))
+}
+
+// A preparation is what the parent does for one child, on the thread that
+// clones it, once that has joined the child's namespaces.
+type preparation struct {
+	launch *runtime.Launch
+	req    *request
+	ns     *namespaces
+	files  *inherited
+	undo   []func()
+}
+
+func (p *preparation) keep(fd int) int {
+	p.undo = append(p.undo, func() { _ = unix.Close(fd) })
+	return p.files.add(fd)
+}
+
+func (p *preparation) close() {
+	for _, f := range p.undo {
+		f()
+	}
+}
+
+func (p *preparation) run() error {
+	if !p.ns.shared {
+		if err := p.mounts(); err != nil {
+			return err
+		}
+	}
+	if p.ns.user < 0 {
+		return nil
+	}
+	if err := p.limits(); err != nil {
+		return err
+	}
+	return p.sysctls()
+}
+
+// mounts opens, and where need be makes, what the child attaches.
+func (p *preparation) mounts() error {
+	list := p.launch.Spec.Mounts
+	for i := range list {
+		fd, err := p.source(&list[i])
+		if err != nil {
+			return fmt.Errorf("error mounting %q to rootfs at %q: %w", list[i].Source, list[i].Destination, err)
+		}
+		if fd < 0 {
+			continue
+		}
+		if p.req.Made.Sources == nil {
+			p.req.Made.Sources = make([]int, len(list))
+		}
+		p.req.Made.Sources[i] = p.keep(fd)
+	}
+	if p.ns.user < 0 {
+		return nil
+	}
+	fd, err := p.root()
+	if err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	p.req.Made.Root = p.keep(fd)
+	return nil
+}
+
+// source prepares one mount; -1 if the child can do it.
+func (p *preparation) source(m *specs.Mount) (int, error) {
+	o := mnt.ParseOptions(m.Options)
+	mapped := o.IDMap || len(m.UIDMappings) > 0
+	if o.Bind || m.Type == "bind" {
+		if p.ns.user < 0 && !mapped {
+			return -1, nil
+		}
+		fd, err := mnt.CloneBelow(m.Source, o.Subpath, o.Recursive)
+		if err != nil || !mapped {
+			return fd, err
+		}
+		return fd, closeOn(fd, p.mapOwners(fd, m, o.RecIDMap))
+	}
+	if p.ns.user < 0 {
+		return -1, nil
+	}
+	fresh := func(kind uintptr) bool { return p.ns.flags&kind != 0 }
+	switch {
+	case m.Type == "tmpfs" && path.Clean("/"+m.Destination) == "/dev":
+		return p.dev(o)
+	case m.Type == "sysfs" && !fresh(unix.CLONE_NEWNET), m.Type == "mqueue" && !fresh(unix.CLONE_NEWIPC):
+		return mnt.New(m.Type, m.Type, o.Data, int(o.Set))
+	}
+	return -1, nil
+}
+
+func closeOn(fd int, err error) error {
+	if err != nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
+// mapOwners maps a mount's owners as it says itself, or as the container does.
+func (p *preparation) mapOwners(fd int, m *specs.Mount, recursive bool) error {
+	if len(m.UIDMappings)+len(m.GIDMappings) == 0 {
+		return mnt.MapOwners(fd, p.ns.user, recursive)
+	}
+	ns, err := newUserNS(m.UIDMappings, m.GIDMappings)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(ns) }()
+	return mnt.MapOwners(fd, ns, recursive)
+}
+
+// dev makes the container's /dev, whose devices only the host's root can make.
+func (p *preparation) dev(o mnt.Options) (int, error) {
+	pts := slices.ContainsFunc(p.launch.Spec.Mounts, func(m specs.Mount) bool {
+		return m.Type == "devpts" && path.Clean("/"+m.Destination) == "/dev/pts"
+	})
+	build := func(owner func(uid, gid int) (int, int, error)) (int, error) {
+		fd, err := mnt.New("tmpfs", "tmpfs", o.Data, int(o.Set&^unix.MOUNT_ATTR_RDONLY))
+		if err != nil {
+			return -1, err
+		}
+		return fd, closeOn(fd, fillDev(fd, p.launch.Spec.Linux.Devices, pts, owner))
+	}
+	p.req.Made.Dev = true
+	fd, err := build(nil)
+	if err != nil {
+		return -1, err
+	}
+	if mnt.MapOwners(fd, p.ns.user, false) == nil {
+		return fd, nil
+	}
+	// Kernels before 6.3 cannot map a tmpfs: other owners, then.
+	_ = unix.Close(fd)
+	if fd, err = build(p.outside); err != nil {
+		return -1, err
+	}
+	uid, gid, err := p.outside(0, 0)
+	if err == nil {
+		err = unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
+	}
+	return fd, closeOn(fd, err)
+}
+
+// outside is who an owner in the container is on the host.
+func (p *preparation) outside(uid, gid int) (int, int, error) {
+	l := p.launch.Spec.Linux
+	u, okU := hostID(l.UIDMappings, uint32(uid))
+	g, okG := hostID(l.GIDMappings, uint32(gid))
+	if !okU || !okG {
+		return 0, 0, errs.Newf(errs.Invalid, "owner %d:%d is not mapped by the specification", uid, gid)
+	}
+	return u, g, nil
+}
+
+// root makes the container's root.
+func (p *preparation) root() (int, error) {
+	fs := p.launch.Rootfs
+	switch {
+	case fs == nil:
+		return mnt.Clone(unix.AT_FDCWD, p.launch.Spec.Root.Path, true)
+	case fs.Bind != "":
+		return mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
+	case fs.Upper == "" && len(fs.Lower) == 1:
+		fd, err := p.layer(fs.Lower[0])
+		if err != nil {
+			return -1, err
+		}
+		return fd, closeOn(fd, mnt.SetAttr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
+	}
+	mapped := &runtime.Rootfs{Volatile: fs.Volatile}
+	var open []int
+	defer func() {
+		for _, fd := range open {
+			_ = unix.Close(fd)
+		}
+	}()
+	for _, l := range fs.Lower {
+		fd, err := p.layer(l)
+		if err != nil {
+			return -1, err
+		}
+		open = append(open, fd)
+		mapped.Lower = append(mapped.Lower, byNumber(fd))
+	}
+	if fs.Upper != "" {
+		// Both must be seen through one mount.
+		top := path.Dir(fs.Upper)
+		if top != path.Dir(fs.Work) {
+			return -1, errs.Newf(errs.Unsupported, "upper and work directory of an overlay with mapped owners are not in one directory: %s, %s", fs.Upper, fs.Work)
+		}
+		if fs.Volatile {
+			if err := os.RemoveAll(fs.Work + "/work/incompat"); err != nil {
+				return -1, err
+			}
+		}
+		fd, err := p.layer(top)
+		if err != nil {
+			return -1, err
+		}
+		open = append(open, fd)
+		mapped.Upper, mapped.Work = byNumber(fd)+"/"+path.Base(fs.Upper), byNumber(fd)+"/"+path.Base(fs.Work)
+	}
+	uid, gid, err := p.outside(0, 0)
+	if err != nil {
+		return -1, err
+	}
+	return asOwner(uid, gid, func() (int, error) { return overlayByLayer(mapped, p.launch.Spec.Linux.MountLabel) })
+}
+
+func byNumber(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+func (p *preparation) layer(dir string) (int, error) {
+	fd, err := mnt.Clone(unix.AT_FDCWD, dir, false)
+	if err != nil {
+		return -1, err
+	}
+	if err := mnt.MapOwners(fd, p.ns.user, false); err != nil {
+		return -1, closeOn(fd, fmt.Errorf("layer %s: %w", dir, err))
+	}
+	return fd, nil
+}
+
+// asOwner calls f while this thread makes files as somebody else, with all its
+// privileges: an overlay keeps who mounted it, and makes files as that one.
+func asOwner(uid, gid int, f func() (int, error)) (int, error) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all [2]unix.CapUserData
+	if err := unix.Capget(&head, &all[0]); err != nil {
+		return -1, fmt.Errorf("capabilities: %w", err)
+	}
+	defer func() {
+		_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, 0, 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, 0, 0, 0)
+		_ = unix.Capset(&head, &all[0])
+	}()
+	_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+	if err := unix.Capset(&head, &all[0]); err != nil {
+		return -1, fmt.Errorf("capabilities: %w", err)
+	}
+	return f()
+}
+
+// limits opens and sets what is beyond the rights of a user namespace's root.
+func (p *preparation) limits() error {
+	if p.req.PIDsFile == "" {
+		return nil
+	}
+	fd, err := unix.Open(p.req.PIDsFile, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: p.req.PIDsFile, Err: err}
+	}
+	p.req.Made.PIDs = p.keep(fd)
+	return nil
+}
+
+// sysctls sets those of a network namespace that is not the user namespace's
+// own, on a thread that is in it.
+func (p *preparation) sysctls() error {
+	if p.ns.flags&unix.CLONE_NEWNET != 0 {
+		return nil
+	}
+	s := &setup{req: p.req, proc: -1}
+	defer func() {
+		if s.proc >= 0 {
+			_ = unix.Close(s.proc)
+		}
+	}()
+	for key, value := range p.launch.Spec.Linux.Sysctl {
+		if !strings.HasPrefix(sysctlFile(key), "net/") {
+			continue
+		}
+		if s.proc < 0 {
+			if err := s.openProc(); err != nil {
+				return err
+			}
+		}
+		if err := s.sysctl(key, value); err != nil {
+			return err
+		}
+	}
+	p.req.Made.Sysctls = true
+	return nil
+}
+
+// settle does to a child in a user namespace what only its parent may: limits
+// beyond the hard ones, a lower OOM score, the ownership of its streams.
+func settle(pid int, req *request, files []uintptr, want *specs.Linux) error {
+	uids, err := idMap(pid, "uid_map")
+	if err != nil {
+		return err
+	}
+	gids, err := idMap(pid, "gid_map")
+	if err != nil {
+		return err
+	}
+	if want != nil && (len(want.UIDMappings) > 0 && !sameMap(want.UIDMappings, uids) || len(want.GIDMappings) > 0 && !sameMap(want.GIDMappings, gids)) {
+		return errs.New(errs.Invalid, "the user namespace to join maps other ids than the specification says")
+	}
+	if adj := req.Process.OOMScoreAdj; adj != nil {
+		if err := writeOnce("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.Itoa(*adj)); err != nil {
+			return fmt.Errorf("oom score %d: %w", *adj, err)
+		}
+	}
+	for _, l := range req.Process.Rlimits {
+		if err := setLimit(pid, l); err != nil {
+			return fmt.Errorf("error setting rlimit type %s: %w", l.Type, err)
+		}
+	}
+	req.Made.Limits = true
+	if !req.OwnIO {
+		return nil
+	}
+	uid, okU := hostID(uids, 0)
+	gid, okG := hostID(gids, 0)
+	if !okU || !okG {
+		return errs.New(errs.Invalid, "the user namespace maps no root")
+	}
+	for _, fd := range files[:3] {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(fd), &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			continue
+		}
+		if err := unix.Fchown(int(fd), uid, gid); err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("own stream: %w", err)
+		}
+	}
+	return nil
+}
