@@ -1,26 +1,26 @@
 // Package client talks to a Skiff daemon, or to any daemon that serves the
-// Docker Engine API: a [Client] is moby's API client, found and opened the way
-// Skiff does it.
+// Docker Engine API, with the documents of github.com/moby/moby/api. It has the
+// calls that Skiff's command line makes, and starts fast: see
+// docs/decisions/0005-own-api-client.md.
 //
 //	c, err := client.New(client.WithHost("unix:///run/skiff/skiff.sock"))
 //	if err != nil { … }
 //	defer c.Close()
-//	list, err := c.ContainerList(ctx, moby.ContainerListOptions{All: true})
+//	list, err := c.ContainerList(ctx, client.ContainerListOptions{All: true})
 package client
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	moby "github.com/moby/moby/client"
 )
 
 // DefaultSocket is where skiffd listens when nothing else is said.
@@ -36,11 +36,20 @@ const (
 	EnvDockerHost = "DOCKER_HOST"
 )
 
-// Client is a connection to one daemon. Every call of the Docker Engine API is
-// a method of the embedded client.
+// Client speaks the Docker Engine API with one daemon.
 type Client struct {
-	*moby.Client
-	host string
+	host    string // as it was given
+	scheme  string // "http" or "https"
+	addr    string // what goes into URLs: the host and port, or a stand-in
+	base    string // a path before all others, of tcp://host/path
+	headers map[string]string
+	dial    func(ctx context.Context) (net.Conn, error) // plain; TLS comes on top
+	tls     *tls.Config
+	rt      *http.Transport
+
+	pinned  bool // the caller fixed the version
+	version atomic.Pointer[string]
+	agreed  atomic.Bool // the daemon answered in this version
 }
 
 // TLS says how to speak with a daemon behind tcp://. Empty file names are left
@@ -74,7 +83,7 @@ func WithHeaders(h map[string]string) Option { return func(o *options) { o.heade
 // WithUserAgent names the program in requests.
 func WithUserAgent(agent string) Option { return func(o *options) { o.agent = agent } }
 
-// WithAPIVersion fixes the API version instead of negotiating it.
+// WithAPIVersion fixes the API version instead of agreeing on one.
 func WithAPIVersion(v string) Option { return func(o *options) { o.version = v } }
 
 // HostFromEnv returns the address that the environment names, or
@@ -88,8 +97,7 @@ func HostFromEnv() (host string, named bool) {
 	return DefaultHost, false
 }
 
-// New opens a client. It does not connect yet; the first request does, and
-// agrees on the API version.
+// New opens a client. It does not connect yet; the first request does.
 func New(opts ...Option) (*Client, error) {
 	var o options
 	for _, opt := range opts {
@@ -98,53 +106,86 @@ func New(opts ...Option) (*Client, error) {
 	if o.host == "" {
 		o.host, _ = HostFromEnv()
 	}
-	mopts, err := o.mobyOptions()
-	if err != nil {
-		return nil, err
+	c := &Client{host: o.host, scheme: "http", headers: o.headers}
+	if c.headers == nil {
+		c.headers = map[string]string{}
 	}
-	mc, err := moby.New(mopts...)
-	if err != nil {
-		return nil, err
+	if o.agent != "" {
+		c.headers["User-Agent"] = o.agent
 	}
-	return &Client{Client: mc, host: o.host}, nil
-}
-
-// Host returns the address as it was given.
-func (c *Client) Host() string { return c.host }
-
-func (o *options) mobyOptions() ([]moby.Opt, error) {
-	var out []moby.Opt
+	v := o.version
+	if v == "" {
+		v = envVersion()
+	}
+	if c.pinned = v != ""; !c.pinned {
+		v = MaxAPIVersion
+	}
+	v = strings.TrimPrefix(v, "v")
+	c.version.Store(&v)
+	c.agreed.Store(c.pinned)
 	if o.tls != nil {
 		cfg, err := o.tls.config()
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, moby.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{TLSClientConfig: cfg},
-			CheckRedirect: moby.CheckRedirect,
-		}))
+		c.tls, c.scheme = cfg, "https"
 	}
-	if strings.HasPrefix(o.host, "ssh://") {
-		dial, err := sshDialer(o.host)
+	if err := c.locate(); err != nil {
+		return nil, err
+	}
+	c.rt = &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+		TLSClientConfig:    c.tls,
+		DisableCompression: true,
+		MaxIdleConns:       6,
+		IdleConnTimeout:    30 * time.Second,
+	}
+	return c, nil
+}
+
+// standIn names a daemon that is reached without a host name.
+const standIn = "api.skiff.localhost"
+
+// locate finds out how the daemon is dialed.
+func (c *Client) locate() error {
+	kind, addr, ok := strings.Cut(c.host, "://")
+	if !ok || addr == "" {
+		return fmt.Errorf("unable to parse the daemon's address %q", c.host)
+	}
+	c.addr = standIn
+	var d net.Dialer
+	switch kind {
+	case "unix":
+		c.dial = func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", addr) }
+	case "tcp", "http", "https":
+		u, err := url.Parse("tcp://" + addr)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("unable to parse the daemon's address %q: %w", c.host, err)
 		}
-		out = append(out, moby.WithHost("http://"+moby.DummyHost), moby.WithDialContext(dial))
-	} else {
-		out = append(out, moby.WithHost(o.host))
+		c.addr, c.base = u.Host, strings.TrimRight(u.Path, "/")
+		if kind == "https" && c.tls == nil {
+			c.tls, c.scheme = &tls.Config{MinVersion: tls.VersionTLS12}, "https"
+		}
+		c.dial = func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", u.Host) }
+	case "ssh":
+		dial, err := sshDialer(c.host)
+		if err != nil {
+			return err
+		}
+		c.dial = dial
+	default:
+		return fmt.Errorf("unable to reach the daemon at %q: use unix://, tcp:// or ssh://", c.host)
 	}
-	if len(o.headers) > 0 {
-		out = append(out, moby.WithHTTPHeaders(o.headers))
-	}
-	if o.agent != "" {
-		out = append(out, moby.WithUserAgent(o.agent))
-	}
-	if o.version != "" {
-		out = append(out, moby.WithAPIVersion(o.version))
-	} else {
-		out = append(out, moby.WithAPIVersionFromEnv())
-	}
-	return out, nil
+	return nil
+}
+
+// Host returns the address as it was given.
+func (c *Client) Host() string { return c.host }
+
+// Close lets go of idle connections.
+func (c *Client) Close() error {
+	c.rt.CloseIdleConnections()
+	return nil
 }
 
 func (t *TLS) config() (*tls.Config, error) {
@@ -167,15 +208,6 @@ func (t *TLS) config() (*tls.Config, error) {
 		cfg.Certificates = []tls.Certificate{pair}
 	}
 	return cfg, nil
-}
-
-// IsConnectionFailed reports whether err says that no daemon answered.
-func IsConnectionFailed(err error) bool {
-	if moby.IsErrConnectionFailed(err) {
-		return true
-	}
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // Listens reports whether something accepts connections on a unix:// or tcp://

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	moby "github.com/moby/moby/client"
 )
 
 func TestHostFromEnv(t *testing.T) {
@@ -88,15 +87,15 @@ func TestConnectionFailed(t *testing.T) {
 	if Listens(t.Context(), host) {
 		t.Error("something listens")
 	}
-	if _, err := c.ContainerList(t.Context(), moby.ContainerListOptions{}); !IsConnectionFailed(err) {
+	if _, err := c.ContainerList(t.Context(), ContainerListOptions{}); !IsConnectionFailed(err) {
 		t.Error(err)
 	}
-	if _, err := c.ContainerAttach(t.Context(), "x", moby.ContainerAttachOptions{}); !IsConnectionFailed(err) {
+	if _, err := c.ContainerAttach(t.Context(), "x", ContainerAttachOptions{}); !IsConnectionFailed(err) {
 		t.Error(err)
 	}
 }
 
-// Every method of the Docker Engine API is a method of the client.
+// The daemon need not be Skiff's.
 func ExampleNew() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,12 +117,12 @@ func ExampleNew() {
 		return
 	}
 	defer c.Close()
-	list, err := c.ContainerList(context.Background(), moby.ContainerListOptions{All: true})
+	list, err := c.ContainerList(context.Background(), ContainerListOptions{All: true})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	for _, ctr := range list.Items {
+	for _, ctr := range list {
 		fmt.Println(ctr.ID, ctr.Names[0])
 	}
 	// Output: 0123 /web

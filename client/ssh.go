@@ -16,12 +16,12 @@ import (
 
 // sshDialer reaches a daemon on another machine: each connection is one ssh
 // process whose far end runs "skiff system dial-stdio".
-func sshDialer(host string) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+func sshDialer(host string) (func(context.Context) (net.Conn, error), error) {
 	args, err := sshArgs(host)
 	if err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, _, _ string) (net.Conn, error) {
+	return func(context.Context) (net.Conn, error) {
 		return dialCommand("ssh", args...)
 	}, nil
 }

@@ -176,10 +176,17 @@ func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
-	var u container.UpdateConfig
-	if err := r.decodeWhole(&u); err != nil {
+	var body struct {
+		container.UpdateConfig
+		Init *bool
+	}
+	if err := r.decodeWhole(&body); err != nil {
 		return err
 	}
+	if body.Init != nil {
+		return errs.New(errs.Unsupported, "Init of a container cannot be updated")
+	}
+	u := body.UpdateConfig
 	if r.v.before(40) {
 		u.PidsLimit = nil
 	}

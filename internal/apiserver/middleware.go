@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (s *Server) serve(w *response, hr *http.Request, who caller, log *slog.Logg
 	h := w.Header()
 	h.Set("Server", "Skiff/"+s.o.Version+" ("+runtime.GOOS+")")
 	h.Set("Api-Version", MaxAPIVersion)
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", strconv.FormatBool(s.o.Experimental))
 	h.Set("Ostype", runtime.GOOS)
 	if !who.local {
 		if err := s.checkBrowser(hr); err != nil {

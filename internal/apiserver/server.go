@@ -22,9 +22,11 @@ import (
 // Options configure a [Server]. Backends are required.
 type Options struct {
 	Backends Backends
-	Version  string       // the engine's own, told in the Server header
-	MinAPI   string       // oldest API version served; "" is [DefaultMinAPIVersion]
-	Log      *slog.Logger // nil is silence
+	Version  string // the engine's own, told in the Server header
+	// Experimental is told to clients, which then show more commands.
+	Experimental bool
+	MinAPI       string       // oldest API version served; "" is [DefaultMinAPIVersion]
+	Log          *slog.Logger // nil is silence
 	// Fetch opens the URL of an image to import; nil refuses URLs.
 	Fetch func(ctx context.Context, url string) (io.ReadCloser, error)
 	// AllowedHosts are further host names under which TCP clients may call; this

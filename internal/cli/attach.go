@@ -5,9 +5,9 @@ import (
 	"errors"
 
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/stream"
 )
 
@@ -36,11 +36,10 @@ func (a *app) attach(ctx context.Context, name, keys string, stdin, sigProxy boo
 	if err != nil {
 		return err
 	}
-	r, err := cl.ContainerInspect(ctx, name, moby.ContainerInspectOptions{})
+	c, _, err := cl.ContainerInspect(ctx, name, false)
 	if err != nil {
 		return err
 	}
-	c := r.Container
 	switch {
 	case !c.State.Running:
 		return errors.New("cannot attach to a stopped container, start it first")
@@ -61,14 +60,14 @@ func (a *app) attach(ctx context.Context, name, keys string, stdin, sigProxy boo
 	defer cancel()
 	if sigProxy && !c.Config.Tty {
 		stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
-			_, _ = cl.ContainerKill(ctx, c.ID, moby.ContainerKillOptions{Signal: name})
+			_ = cl.ContainerKill(ctx, c.ID, name)
 		})
 		defer stop()
 	}
 	// Not "next exit": it may end before we ask.
 	status := waitStatus(ctx, cl, c.ID, container.WaitConditionNotRunning)
-	conn, err := cl.ContainerAttach(ctx, c.ID, moby.ContainerAttachOptions{
-		Stream: true, Stdin: stdin, Stdout: true, Stderr: true, DetachKeys: keys,
+	conn, err := cl.ContainerAttach(ctx, c.ID, client.ContainerAttachOptions{
+		Stdin: stdin, Stdout: true, Stderr: true, DetachKeys: keys,
 	})
 	if err != nil {
 		return err
@@ -77,7 +76,7 @@ func (a *app) attach(ctx context.Context, name, keys string, stdin, sigProxy boo
 	if c.Config.Tty {
 		a.redraw(ctx, cl, c.ID)
 	}
-	s := a.session(attachment{stdin: stdin, stdout: true, stderr: true, tty: c.Config.Tty}, keys, &conn.HijackedResponse)
+	s := a.session(attachment{stdin: stdin, stdout: true, stderr: true, tty: c.Config.Tty}, keys, conn)
 	if err := s.Run(ctx); err != nil {
 		if errors.Is(err, stream.ErrDetached) {
 			return nil
@@ -95,18 +94,17 @@ func (a *app) attach(ctx context.Context, name, keys string, stdin, sigProxy boo
 }
 
 type resizer interface {
-	ContainerResize(ctx context.Context, id string, o moby.ContainerResizeOptions) (moby.ContainerResizeResult, error)
+	ContainerResize(ctx context.Context, id string, s client.ConsoleSize) error
 }
 
 // redraw makes the program in the container paint its screen again: a size
 // that differs by one, then the real one, and then whatever changes.
 func (a *app) redraw(ctx context.Context, cl resizer, id string) {
-	resize := func(ctx context.Context, s moby.ConsoleSize) error {
-		_, err := cl.ContainerResize(ctx, id, moby.ContainerResizeOptions{Height: s.Height, Width: s.Width})
-		return err
+	resize := func(ctx context.Context, s client.ConsoleSize) error {
+		return cl.ContainerResize(ctx, id, s)
 	}
-	if s := stream.Size(a.out); s != (moby.ConsoleSize{}) {
-		_ = resize(ctx, moby.ConsoleSize{Height: s.Height + 1, Width: s.Width + 1})
+	if s := stream.Size(a.out); s != (client.ConsoleSize{}) {
+		_ = resize(ctx, client.ConsoleSize{Height: s.Height + 1, Width: s.Width + 1})
 	}
 	stream.FollowSize(ctx, a.out, resize)
 }

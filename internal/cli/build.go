@@ -12,18 +12,17 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/buildctx"
 	"github.com/skiff-containers/skiff/internal/cli/buildopts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 func newBuild(a *app) *cobra.Command {
@@ -135,9 +134,9 @@ func (a *app) build(ctx context.Context, f *buildopts.Flags, spec string) error 
 		}
 		return err
 	}
-	defer r.Body.Close()
+	defer r.Close()
 	sent.done()
-	id, err := a.showBuild(r.Body, f.Quiet)
+	id, err := a.showBuild(r, f.Quiet)
 	if err != nil {
 		return err
 	}
@@ -192,21 +191,21 @@ func buildError(err error) error {
 	return err
 }
 
-func (a *app) buildRequest(f *buildopts.Flags) (moby.ImageBuildOptions, error) {
+func (a *app) buildRequest(f *buildopts.Flags) (client.ImageBuildOptions, error) {
 	conf, err := a.config()
 	if err != nil {
-		return moby.ImageBuildOptions{}, err
+		return client.ImageBuildOptions{}, err
 	}
 	for _, t := range f.Tags.Values {
-		if _, err := reference.ParseNormalizedNamed(t); err != nil {
-			return moby.ImageBuildOptions{}, &statusError{125, fmt.Sprintf("invalid argument %q for \"-t, --tag\" flag: %s", t, err)}
+		if _, err := imageref.Parse(t); err != nil {
+			return client.ImageBuildOptions{}, &statusError{125, fmt.Sprintf("invalid argument %q for \"-t, --tag\" flag: %s", t, err)}
 		}
 	}
 	platforms, err := parsePlatforms(f.Platforms)
 	if err != nil {
-		return moby.ImageBuildOptions{}, err
+		return client.ImageBuildOptions{}, err
 	}
-	return moby.ImageBuildOptions{
+	return client.ImageBuildOptions{
 		Version: build.BuilderV1,
 		Tags:    f.Tags.Values, SuppressOutput: f.Quiet, NoCache: f.NoCache, PullParent: f.Pull,
 		Remove: f.Remove, ForceRemove: f.ForceRemove, Squash: f.Squash,

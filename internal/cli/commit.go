@@ -3,11 +3,11 @@ package cli
 import (
 	"fmt"
 
-	"github.com/distribution/reference"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 func newCommit(a *app) *cobra.Command {
@@ -20,9 +20,9 @@ func newCommit(a *app) *cobra.Command {
 		Args:        rangeArgs(1, 2),
 		Annotations: map[string]string{namesKey: "container commit, commit"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := moby.ContainerCommitOptions{Author: author, Comment: message, Changes: changes.Values, NoPause: noPause || !pause}
+			o := client.ContainerCommitOptions{Author: author, Comment: message, Changes: changes.Values, NoPause: noPause || !pause}
 			if len(args) == 2 && args[1] != "" {
-				n, err := reference.ParseNormalizedNamed(args[1])
+				n, err := imageref.Parse(args[1])
 				if err != nil {
 					return fmt.Errorf("invalid reference format: %w", err)
 				}
@@ -32,11 +32,11 @@ func newCommit(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ContainerCommit(cmd.Context(), args[0], o)
+			id, err := cl.ContainerCommit(cmd.Context(), args[0], o)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(a.out, r.ID)
+			fmt.Fprintln(a.out, id)
 			return nil
 		},
 		ValidArgsFunction: a.completeFirst(a.completeContainers()),

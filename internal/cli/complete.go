@@ -3,9 +3,9 @@ package cli
 import (
 	"strings"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 )
 
@@ -20,16 +20,16 @@ func (a *app) completeContainers(states ...string) completer {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		f := moby.Filters{}
+		f := client.Filters{}
 		if len(states) > 0 {
 			f.Add("status", states...)
 		}
-		r, err := cl.ContainerList(cmd.Context(), moby.ContainerListOptions{All: true, Filters: f})
+		r, err := cl.ContainerList(cmd.Context(), client.ContainerListOptions{All: true, Filters: f})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
 		var out []string
-		for _, c := range r.Items {
+		for _, c := range r {
 			if n := containerNames(c.Names, true); n != "" {
 				out = append(out, n)
 			}
@@ -45,12 +45,12 @@ func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]str
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	r, err := cl.ImageList(cmd.Context(), moby.ImageListOptions{})
+	r, err := cl.ImageList(cmd.Context(), client.ImageListOptions{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var out []string
-	for _, row := range imageRows(r.Items, false, false) {
+	for _, row := range imageRows(r, false, false) {
 		if row.repo == none {
 			continue
 		}
@@ -72,12 +72,12 @@ func (a *app) completeNetworks(cmd *cobra.Command, args []string, _ string) ([]s
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	r, err := cl.NetworkList(cmd.Context(), moby.NetworkListOptions{})
+	r, err := cl.NetworkList(cmd.Context(), nil)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var out []string
-	for _, n := range r.Items {
+	for _, n := range r {
 		out = append(out, n.Name)
 	}
 	return unused(out, args), cobra.ShellCompDirectiveNoFileComp
@@ -89,12 +89,12 @@ func (a *app) completeVolumes(cmd *cobra.Command, args []string, _ string) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	r, err := cl.VolumeList(cmd.Context(), moby.VolumeListOptions{})
+	r, err := cl.VolumeList(cmd.Context(), nil)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var out []string
-	for _, v := range r.Items {
+	for _, v := range r.Volumes {
 		out = append(out, v.Name)
 	}
 	return unused(out, args), cobra.ShellCompDirectiveNoFileComp

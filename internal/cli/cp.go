@@ -14,7 +14,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -88,31 +87,31 @@ func splitCopyPath(s string) (ctr, p string) {
 func (a *app) copyFrom(ctx context.Context, cl *client.Client, ctr, src, dst string, o *cpOptions) error {
 	base := ""
 	if o.follow {
-		st, err := cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: src})
-		if err == nil && st.Stat.Mode&fs.ModeSymlink != 0 {
+		st, err := cl.ContainerStatPath(ctx, ctr, src)
+		if err == nil && st.Mode&fs.ModeSymlink != 0 {
 			base = path.Base(path.Clean(src)) // it keeps the link's name
-			src = resolveLink(src, st.Stat.LinkTarget)
+			src = resolveLink(src, st.LinkTarget)
 		}
 	}
-	r, err := cl.CopyFromContainer(ctx, ctr, moby.CopyFromContainerOptions{SourcePath: src})
+	body, st, err := cl.CopyFromContainer(ctx, ctr, src)
 	if err != nil {
 		return err
 	}
-	defer r.Content.Close()
+	defer body.Close()
 	if dst == "-" {
 		if _, tty := terminal(a.out); tty {
 			return errors.New("refusing to write an archive to a terminal")
 		}
-		_, err := io.Copy(a.out, r.Content)
+		_, err := io.Copy(a.out, body)
 		return err
 	}
-	count := &countingReader{r: r.Content}
+	count := &countingReader{r: body}
 	// What the archive calls its top: the last element of what was asked for.
 	top := lastElement(src)
 	if base == "" {
 		base = top
 	}
-	target, err := localTarget(dst, base, r.Stat.Mode.IsDir())
+	target, err := localTarget(dst, base, st.Mode.IsDir())
 	if err != nil {
 		return err
 	}
@@ -194,8 +193,8 @@ func (a *app) copyTo(ctx context.Context, cl *client.Client, src, ctr, dst, show
 	}
 	defer content.Close()
 	count := &countingReader{r: content}
-	_, err = cl.CopyToContainer(ctx, ctr, moby.CopyToContainerOptions{
-		DestinationPath: dir, Content: count, CopyUIDGID: o.archive,
+	err = cl.CopyToContainer(ctx, ctr, client.CopyToContainerOptions{
+		Path: dir, Content: count, CopyUIDGID: o.archive,
 	})
 	if err != nil {
 		if count.err != nil && !errors.Is(count.err, io.EOF) {
@@ -211,13 +210,13 @@ func (a *app) copyTo(ctx context.Context, cl *client.Client, src, ctr, dst, show
 
 // remoteTarget looks at the destination, through one link.
 func remoteTarget(ctx context.Context, cl *client.Client, ctr, dst string) (p string, exists, isDir bool, err error) {
-	st, err := cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: dst})
-	if err == nil && st.Stat.Mode&fs.ModeSymlink != 0 {
-		dst = resolveLink(dst, st.Stat.LinkTarget)
-		st, err = cl.ContainerStatPath(ctx, ctr, moby.ContainerStatPathOptions{Path: dst})
+	st, err := cl.ContainerStatPath(ctx, ctr, dst)
+	if err == nil && st.Mode&fs.ModeSymlink != 0 {
+		dst = resolveLink(dst, st.LinkTarget)
+		st, err = cl.ContainerStatPath(ctx, ctr, dst)
 	}
 	if err == nil {
-		return dst, true, st.Stat.Mode.IsDir(), nil
+		return dst, true, st.Mode.IsDir(), nil
 	}
 	if !errdefs.IsNotFound(err) {
 		return dst, false, false, err

@@ -8,12 +8,11 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/runopts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 type createOptions struct {
@@ -119,30 +118,31 @@ func (a *app) create(ctx context.Context, cl *client.Client, d *runopts.Document
 	if err != nil {
 		return "", err
 	}
-	named, err := reference.ParseAnyReference(d.Config.Image)
-	if err != nil {
+	byID := imageref.IsID(d.Config.Image)
+	ref, err := imageref.Parse(d.Config.Image)
+	if err != nil && !byID {
 		return "", err
 	}
+	ref = ref.Tagged()
 	pull := func() error {
-		n, ok := named.(reference.Named)
-		if !ok {
+		if byID {
 			return fmt.Errorf("image %s is not known by name and cannot be pulled", d.Config.Image)
 		}
-		return a.pull(ctx, cl, reference.TagNameOnly(n), pullOptions{platform: platform, quiet: o.quiet, out: a.err})
+		return a.pull(ctx, cl, ref, pullOptions{platform: platform, quiet: o.quiet, out: a.err})
 	}
 	if o.pull == "always" {
 		if err := pull(); err != nil {
 			return "", err
 		}
 	}
-	request := moby.ContainerCreateOptions{
+	request := client.ContainerCreateOptions{
 		Config: d.Config, HostConfig: d.Host, NetworkingConfig: d.Networking, Name: o.name, Platform: platform,
 	}
 	res, err := cl.ContainerCreate(ctx, request)
 	if err != nil && errdefs.IsNotFound(err) && o.pull == "missing" &&
 		(platform != nil || missingImage(ctx, cl, d.Config.Image)) {
-		if n, ok := named.(reference.Named); ok {
-			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", reference.FamiliarString(reference.TagNameOnly(n)))
+		if !byID {
+			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", ref.FamiliarString())
 			if err := pull(); err != nil {
 				return "", err
 			}
@@ -161,7 +161,7 @@ func (a *app) create(ctx context.Context, cl *client.Client, d *runopts.Document
 // missingImage tells "no such image" from other things that are not found, as a
 // network or a container of --volumes-from.
 func missingImage(ctx context.Context, cl *client.Client, ref string) bool {
-	_, err := cl.ImageInspect(ctx, ref)
+	_, err := cl.ImageInspect(ctx, ref, nil)
 	return errdefs.IsNotFound(err)
 }
 

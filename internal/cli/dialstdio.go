@@ -19,7 +19,7 @@ func newDialStdio(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			conn, err := cl.Dialer()(cmd.Context())
+			conn, err := cl.Dial(cmd.Context())
 			if err != nil {
 				return err
 			}

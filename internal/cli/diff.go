@@ -2,7 +2,6 @@ package cli
 
 import (
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -20,14 +19,14 @@ func newDiff(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ContainerDiff(cmd.Context(), args[0], moby.ContainerDiffOptions{})
+			r, err := cl.ContainerDiff(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			if layout == "" {
 				layout = "{{.Type}} {{.Path}}"
 			}
-			return diffTable().Write(a.out, layout, false, r.Changes)
+			return diffTable().Write(a.out, layout, false, r)
 		},
 		ValidArgsFunction: a.completeFirst(a.completeContainers()),
 	}

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/events"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
 )
@@ -33,14 +33,14 @@ func newEvents(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := cl.Events(ctx, moby.EventsListOptions{Since: since, Until: until, Filters: filter.Values})
+			messages, failed := cl.Events(ctx, client.EventsOptions{Since: since, Until: until, Filters: filter.Values})
 			for {
 				select {
-				case e := <-r.Messages:
+				case e := <-messages:
 					if err := printEvent(a.out, layout, e); err != nil {
 						return err
 					}
-				case err := <-r.Err:
+				case err := <-failed:
 					if err == nil || errors.Is(err, io.EOF) {
 						return nil
 					}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	moby "github.com/moby/moby/client"
+	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -57,66 +57,65 @@ func (a *app) exec(ctx context.Context, name string, command []string, o *execOp
 		return err
 	}
 	if !o.detach {
-		if err := a.checkTTY(req.AttachStdin, req.TTY); err != nil {
+		if err := a.checkTTY(req.AttachStdin, req.Tty); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ex, err := cl.ExecCreate(ctx, name, req)
+	id, err := cl.ExecCreate(ctx, name, req)
 	if err != nil {
 		return err
 	}
-	if ex.ID == "" {
+	if id == "" {
 		return errors.New("exec ID empty")
 	}
+	begin := container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize}
 	if o.detach {
-		_, err := cl.ExecStart(ctx, ex.ID, moby.ExecStartOptions{Detach: true, TTY: o.tty, ConsoleSize: req.ConsoleSize})
-		return err
+		return cl.ExecStart(ctx, id, begin)
 	}
-	conn, err := cl.ExecAttach(ctx, ex.ID, moby.ExecAttachOptions{TTY: o.tty, ConsoleSize: req.ConsoleSize})
+	conn, err := cl.ExecAttach(ctx, id, begin)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	if o.tty {
-		stream.FollowSize(ctx, a.out, func(ctx context.Context, s moby.ConsoleSize) error {
-			_, err := cl.ExecResize(ctx, ex.ID, moby.ExecResizeOptions{Height: s.Height, Width: s.Width})
-			return err
+		stream.FollowSize(ctx, a.out, func(ctx context.Context, s client.ConsoleSize) error {
+			return cl.ExecResize(ctx, id, s)
 		})
 	}
-	s := a.session(attachment{stdin: req.AttachStdin, stdout: true, stderr: true, tty: o.tty}, req.DetachKeys, &conn.HijackedResponse)
+	s := a.session(attachment{stdin: req.AttachStdin, stdout: true, stderr: true, tty: o.tty}, req.DetachKeys, conn)
 	if err := s.Run(ctx); err != nil {
 		if errors.Is(err, stream.ErrDetached) {
 			return nil
 		}
 		return err
 	}
-	return execStatus(ctx, cl, ex.ID)
+	return execStatus(ctx, cl, id)
 }
 
-func (a *app) execRequest(command []string, o *execOptions) (moby.ExecCreateOptions, error) {
+func (a *app) execRequest(command []string, o *execOptions) (container.ExecCreateRequest, error) {
 	var env []string
 	for _, f := range o.envFiles.Values {
 		e, err := opts.EnvFile(f, os.LookupEnv)
 		if err != nil {
-			return moby.ExecCreateOptions{}, err
+			return container.ExecCreateRequest{}, err
 		}
 		env = append(env, e...)
 	}
 	keys, err := a.detachKeys(o.keys)
 	if err != nil {
-		return moby.ExecCreateOptions{}, err
+		return container.ExecCreateRequest{}, err
 	}
-	req := moby.ExecCreateOptions{
-		User: o.user, Privileged: o.privileged, TTY: o.tty, WorkingDir: o.workdir,
+	req := container.ExecCreateRequest{
+		User: o.user, Privileged: o.privileged, Tty: o.tty, WorkingDir: o.workdir,
 		Cmd: command, Env: append(env, o.env.Values...), DetachKeys: keys,
 	}
 	if !o.detach {
 		req.AttachStdout, req.AttachStderr, req.AttachStdin = true, true, o.interactive
 	}
 	if o.tty {
-		req.ConsoleSize = stream.Size(a.out)
+		req.ConsoleSize = stream.Size(a.out).Pair()
 	}
 	return req, nil
 }
@@ -124,10 +123,10 @@ func (a *app) execRequest(command []string, o *execOptions) (moby.ExecCreateOpti
 // execStatus asks for the exit code. A command may close its streams before it
 // ends, and be seen running for a moment longer.
 func execStatus(ctx context.Context, cl *client.Client, id string) error {
-	r, err := cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
+	r, err := cl.ExecInspect(ctx, id)
 	for wait := time.Millisecond; err == nil && r.Running && wait < time.Second; wait *= 2 {
 		time.Sleep(wait)
-		r, err = cl.ExecInspect(ctx, id, moby.ExecInspectOptions{})
+		r, err = cl.ExecInspect(ctx, id)
 	}
 	if err != nil {
 		if client.IsConnectionFailed(err) {
@@ -135,8 +134,8 @@ func execStatus(ctx context.Context, cl *client.Client, id string) error {
 		}
 		return err
 	}
-	if r.ExitCode != 0 {
-		return &statusError{code: r.ExitCode}
+	if r.ExitCode != nil && *r.ExitCode != 0 {
+		return &statusError{code: *r.ExitCode}
 	}
 	return nil
 }

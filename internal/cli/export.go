@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -26,7 +25,7 @@ func newExport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body, err := cl.ContainerExport(cmd.Context(), args[0], moby.ContainerExportOptions{})
+			body, err := cl.ContainerExport(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -30,15 +29,11 @@ func newHistory(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var o []moby.ImageHistoryOption
-			if p != nil {
-				o = append(o, moby.ImageHistoryWithPlatform(*p))
-			}
-			r, err := cl.ImageHistory(cmd.Context(), args[0], o...)
+			list, err := cl.ImageHistory(cmd.Context(), args[0], p)
 			if err != nil {
 				return err
 			}
-			return historyTable(human, !noTrunc, time.Now()).Write(a.out, layout, quiet, r.Items)
+			return historyTable(human, !noTrunc, time.Now()).Write(a.out, layout, quiet, list)
 		},
 		ValidArgsFunction: a.completeFirst(a.completeImages),
 	}

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 type imagesOptions struct {
@@ -60,11 +60,11 @@ func (a *app) images(ctx context.Context, o *imagesOptions) error {
 	if err != nil {
 		return err
 	}
-	r, err := cl.ImageList(ctx, moby.ImageListOptions{All: o.all, Filters: o.filter.Values})
+	list, err := cl.ImageList(ctx, client.ImageListOptions{All: o.all, Filters: o.filter.Values})
 	if err != nil {
 		return err
 	}
-	return p.Write(a.out, imageRows(r.Items, o.digests || o.format != "" && p.Uses("Digest"), o.filter.Values["dangling"]["true"]))
+	return p.Write(a.out, imageRows(list, o.digests || o.format != "" && p.Uses("Digest"), o.filter.Values["dangling"]["true"]))
 }
 
 // imageRow is one line: an image under one of its names.
@@ -126,22 +126,13 @@ type repoTag struct{ repo, tag string }
 func repoNames(img image.Summary) (tags []repoTag, digests map[string][]string) {
 	digests = map[string][]string{}
 	for _, s := range img.RepoTags {
-		ref, err := reference.ParseNormalizedNamed(s)
-		if err != nil {
-			continue
-		}
-		if t, ok := ref.(reference.NamedTagged); ok {
-			tags = append(tags, repoTag{reference.FamiliarName(ref), t.Tag()})
+		if ref, err := imageref.Parse(s); err == nil && ref.Tag != "" {
+			tags = append(tags, repoTag{ref.Familiar(), ref.Tag})
 		}
 	}
 	for _, s := range img.RepoDigests {
-		ref, err := reference.ParseNormalizedNamed(s)
-		if err != nil {
-			continue
-		}
-		if d, ok := ref.(reference.Canonical); ok {
-			name := reference.FamiliarName(ref)
-			digests[name] = append(digests[name], d.Digest().String())
+		if ref, err := imageref.Parse(s); err == nil && ref.Digest != "" {
+			digests[ref.Familiar()] = append(digests[ref.Familiar()], ref.Digest)
 		}
 	}
 	return tags, digests

@@ -5,9 +5,9 @@ import (
 	"os"
 	"strings"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
 )
 
@@ -20,37 +20,33 @@ func newImport(a *app) *cobra.Command {
 		Args:        rangeArgs(1, 2),
 		Annotations: map[string]string{namesKey: "image import, import"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := moby.ImageImportOptions{Message: message, Changes: changes.Values}
+			o := client.ImageImportOptions{From: "-", Message: message, Changes: changes.Values}
 			p, err := parsePlatform(platform)
 			if err != nil {
 				return err
 			}
-			if p != nil {
-				o.Platform = *p
-			}
-			src := moby.ImageImportSource{SourceName: "-"}
+			o.Platform = p
 			switch {
 			case args[0] == "-":
-				src.Source = a.in
+				o.Source = a.in
 			case strings.HasPrefix(args[0], "http://") || strings.HasPrefix(args[0], "https://"):
-				src.SourceName = args[0]
+				o.From = args[0]
 			default:
 				f, err := os.Open(args[0])
 				if err != nil {
 					return err
 				}
 				defer f.Close()
-				src.Source = io.Reader(f)
+				o.Source = io.Reader(f)
 			}
-			ref := ""
 			if len(args) == 2 {
-				ref = args[1]
+				o.Reference = args[1]
 			}
 			cl, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
-			body, err := cl.ImageImport(cmd.Context(), src, ref, o)
+			body, err := cl.ImageImport(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

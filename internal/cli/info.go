@@ -10,7 +10,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/system"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/security"
 	"github.com/spf13/cobra"
 
@@ -54,10 +53,8 @@ func (a *app) info(ctx context.Context, layout string) error {
 	d := infoDocument{ClientInfo: clientInfo{Debug: a.flags.debug, Context: "default", Version: version.Version, Plugins: []string{}}}
 	cl, err := a.client(ctx)
 	if err == nil {
-		var r moby.SystemInfoResult
-		r, err = cl.Info(ctx, moby.InfoOptions{})
-		d.Info = r.Info
-		d.ClientInfo.APIVersion = cl.ClientVersion()
+		d.Info, err = cl.Info(ctx)
+		d.ClientInfo.APIVersion = cl.APIVersion()
 	}
 	if err != nil {
 		d.ServerErrors = []string{a.explain(err)}

@@ -1,13 +1,16 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	moby "github.com/moby/moby/client"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -89,8 +92,8 @@ func (a *app) inspect(ctx context.Context, names []string, layout string, get ge
 
 func inspectContainer(size bool) getter {
 	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
-		r, err := cl.ContainerInspect(ctx, name, moby.ContainerInspectOptions{Size: size})
-		return format.Inspected{Value: r.Container, Raw: r.Raw}, err
+		r, raw, err := cl.ContainerInspect(ctx, name, size)
+		return format.Inspected{Value: r, Raw: raw}, err
 	}
 }
 
@@ -105,11 +108,7 @@ func newImageInspect(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var opts []moby.ImageInspectOption
-			if p != nil {
-				opts = append(opts, moby.ImageInspectWithPlatform(p))
-			}
-			return a.inspect(cmd.Context(), args, layout, inspectImage(opts...))
+			return a.inspect(cmd.Context(), args, layout, inspectImage(p))
 		},
 		ValidArgsFunction: a.completeImages,
 	}
@@ -118,25 +117,30 @@ func newImageInspect(a *app) *cobra.Command {
 	return cmd
 }
 
-func inspectImage(opts ...moby.ImageInspectOption) getter {
+// inspected reads a document for templates.
+func inspected[T any](raw json.RawMessage, err error) (format.Inspected, error) {
+	var v T
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	return format.Inspected{Value: v, Raw: raw}, err
+}
+
+func inspectImage(p *ocispec.Platform) getter {
 	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
-		var raw bytes.Buffer
-		r, err := cl.ImageInspect(ctx, name, append([]moby.ImageInspectOption{moby.ImageInspectWithRawResponse(&raw)}, opts...)...)
-		return format.Inspected{Value: r.InspectResponse, Raw: raw.Bytes()}, err
+		return inspected[image.InspectResponse](cl.ImageInspect(ctx, name, p))
 	}
 }
 
 func inspectNetwork(verbose bool) getter {
 	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
-		r, err := cl.NetworkInspect(ctx, name, moby.NetworkInspectOptions{Verbose: verbose})
-		return format.Inspected{Value: r.Network, Raw: r.Raw}, err
+		return inspected[network.Inspect](cl.NetworkInspect(ctx, name, verbose))
 	}
 }
 
 func inspectVolume(bool) getter {
 	return func(ctx context.Context, cl *client.Client, name string) (format.Inspected, error) {
-		r, err := cl.VolumeInspect(ctx, name, moby.VolumeInspectOptions{})
-		return format.Inspected{Value: r.Volume, Raw: r.Raw}, err
+		return inspected[volume.Volume](cl.VolumeInspect(ctx, name))
 	}
 }
 
@@ -147,7 +151,7 @@ func inspectAny(kind string, size bool) (getter, error) {
 		get  getter
 	}{
 		{"container", inspectContainer(size)},
-		{"image", inspectImage()},
+		{"image", inspectImage(nil)},
 		{"network", inspectNetwork(false)},
 		{"volume", inspectVolume(false)},
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -20,8 +19,7 @@ func newKill(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.ContainerKill(ctx, name, moby.ContainerKillOptions{Signal: sig})
-				return err
+				return cl.ContainerKill(ctx, name, sig)
 			})
 		},
 		ValidArgsFunction: a.completeContainers("running"),

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -38,15 +37,11 @@ func newLoad(a *app) *cobra.Command {
 				in = f
 			}
 			_, tty := terminal(a.out)
-			o := []moby.ImageLoadOption{moby.ImageLoadWithQuiet(quiet || !tty)}
-			if len(list) > 0 {
-				o = append(o, moby.ImageLoadWithPlatforms(list...))
-			}
 			cl, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
-			body, err := cl.ImageLoad(cmd.Context(), in, o...)
+			body, err := cl.ImageLoad(cmd.Context(), in, quiet || !tty, list)
 			if err != nil {
 				return err
 			}

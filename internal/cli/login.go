@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/registry"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/term"
 	"github.com/spf13/cobra"
 
@@ -78,8 +77,8 @@ func (a *app) login(ctx context.Context, server string, o *loginOptions, passwor
 	if err != nil {
 		return err
 	}
-	try := func(auth registry.AuthConfig) (moby.RegistryLoginResult, error) {
-		return cl.RegistryLogin(ctx, moby.RegistryLoginOptions{
+	try := func(auth registry.AuthConfig) (registry.AuthResponse, error) {
+		return cl.RegistryLogin(ctx, registry.AuthConfig{
 			Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, ServerAddress: server,
 		})
 	}
@@ -156,9 +155,9 @@ func (a *app) askCredentials(server string, o *loginOptions) (registry.AuthConfi
 	return auth, nil
 }
 
-func (a *app) loggedIn(conf *authfile.File, server string, auth registry.AuthConfig, r moby.RegistryLoginResult) error {
+func (a *app) loggedIn(conf *authfile.File, server string, auth registry.AuthConfig, r registry.AuthResponse) error {
 	auth.ServerAddress = server
-	if t := r.Auth.IdentityToken; t != "" {
+	if t := r.IdentityToken; t != "" {
 		auth.IdentityToken, auth.Password = t, ""
 	}
 	helper, err := conf.Store(auth)
@@ -168,7 +167,7 @@ func (a *app) loggedIn(conf *authfile.File, server string, auth registry.AuthCon
 	if helper == "" {
 		fmt.Fprintf(a.err, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nConfigure a credential helper to keep them safe.\n\n", conf.Path())
 	}
-	if s := r.Auth.Status; s != "" {
+	if s := r.Status; s != "" {
 		fmt.Fprintln(a.out, s)
 	}
 	return nil

@@ -4,12 +4,13 @@ import (
 	"io"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 func newLogs(a *app) *cobra.Command {
-	o := moby.ContainerLogsOptions{ShowStdout: true, ShowStderr: true}
+	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true}
 	cmd := &cobra.Command{
 		Use:         "logs [OPTIONS] CONTAINER",
 		Short:       "Fetch the logs of a container",
@@ -22,16 +23,16 @@ func newLogs(a *app) *cobra.Command {
 				return err
 			}
 			// Whether streams are framed depends on the container's terminal.
-			r, err := cl.ContainerInspect(ctx, args[0], moby.ContainerInspectOptions{})
+			r, _, err := cl.ContainerInspect(ctx, args[0], false)
 			if err != nil {
 				return err
 			}
-			body, err := cl.ContainerLogs(ctx, r.Container.ID, o)
+			body, err := cl.ContainerLogs(ctx, r.ID, o)
 			if err != nil {
 				return err
 			}
 			defer body.Close()
-			if r.Container.Config.Tty {
+			if r.Config.Tty {
 				_, err = io.Copy(a.out, body)
 			} else {
 				_, err = stdcopy.StdCopy(a.out, a.err, body)

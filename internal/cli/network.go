@@ -8,7 +8,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -38,8 +37,7 @@ func newNetworkConnect(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = cl.NetworkConnect(cmd.Context(), args[0], moby.NetworkConnectOptions{Container: args[1], EndpointConfig: ep})
-			return err
+			return cl.NetworkConnect(cmd.Context(), args[0], network.ConnectRequest{Container: args[1], EndpointConfig: ep})
 		},
 		ValidArgsFunction: a.completeNetworkThenContainer,
 	}
@@ -65,8 +63,7 @@ func newNetworkDisconnect(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = cl.NetworkDisconnect(cmd.Context(), args[0], moby.NetworkDisconnectOptions{Container: args[1], Force: force})
-			return err
+			return cl.NetworkDisconnect(cmd.Context(), args[0], network.DisconnectRequest{Container: args[1], Force: force})
 		},
 		ValidArgsFunction: a.completeNetworkThenContainer,
 	}
@@ -105,7 +102,7 @@ func newNetworkRm(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.NetworkRemove(ctx, name, moby.NetworkRemoveOptions{})
+				err := cl.NetworkRemove(ctx, name)
 				if force && errdefs.IsNotFound(err) {
 					return errSkip
 				}
@@ -136,12 +133,12 @@ func newNetworkLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.NetworkList(cmd.Context(), moby.NetworkListOptions{Filters: filter.Values})
+			r, err := cl.NetworkList(cmd.Context(), filter.Values)
 			if err != nil {
 				return err
 			}
-			sortBy(r.Items, func(n network.Summary) string { return n.Name })
-			return networkTable(!noTrunc).Write(a.out, layout, quiet, r.Items)
+			sortBy(r, func(n network.Summary) string { return n.Name })
+			return networkTable(!noTrunc).Write(a.out, layout, quiet, r)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

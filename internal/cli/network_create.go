@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/opts"
@@ -28,7 +27,7 @@ func newNetworkCreate(a *app) *cobra.Command {
 		Short: "Create a network",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := o.request(cmd)
+			req, err := o.request(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -36,12 +35,12 @@ func newNetworkCreate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.NetworkCreate(cmd.Context(), args[0], req)
+			r, err := cl.NetworkCreate(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
-			for _, w := range r.Warning {
-				fmt.Fprintln(a.err, "WARNING:", w)
+			if r.Warning != "" {
+				fmt.Fprintln(a.err, "WARNING:", r.Warning)
 			}
 			fmt.Fprintln(a.out, r.ID)
 			return nil
@@ -69,14 +68,17 @@ func newNetworkCreate(a *app) *cobra.Command {
 	return cmd
 }
 
-func (o *networkCreateOptions) request(cmd *cobra.Command) (moby.NetworkCreateOptions, error) {
-	req := moby.NetworkCreateOptions{
-		Driver: o.driver, Scope: o.scope, Internal: o.internal, Attachable: o.attachable, Ingress: o.ingress,
-		ConfigOnly: o.configOnly, ConfigFrom: o.configFrom, Options: o.driverOpts.Pairs(), Labels: o.labels.Pairs(),
+func (o *networkCreateOptions) request(cmd *cobra.Command, name string) (network.CreateRequest, error) {
+	req := network.CreateRequest{
+		Name: name, Driver: o.driver, Scope: o.scope, Internal: o.internal, Attachable: o.attachable, Ingress: o.ingress,
+		ConfigOnly: o.configOnly, Options: o.driverOpts.Pairs(), Labels: o.labels.Pairs(),
 	}
 	ipam, err := o.ipam()
 	if err != nil {
 		return req, err
+	}
+	if o.configFrom != "" {
+		req.ConfigFrom = &network.ConfigReference{Network: o.configFrom}
 	}
 	req.IPAM = &network.IPAM{Driver: o.ipamDriver, Config: ipam, Options: o.ipamOpts.Pairs()}
 	if cmd.Flags().Changed("ipv4") {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -19,8 +18,7 @@ func newPause(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.ContainerPause(ctx, name, moby.ContainerPauseOptions{})
-				return err
+				return cl.ContainerPause(ctx, name)
 			})
 		},
 		ValidArgsFunction: a.completeContainers("running"),

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/moby/moby/api/types/network"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -22,13 +21,13 @@ func newPort(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ContainerInspect(cmd.Context(), args[0], moby.ContainerInspectOptions{})
+			r, _, err := cl.ContainerInspect(cmd.Context(), args[0], false)
 			if err != nil {
 				return err
 			}
 			var ports network.PortMap
-			if r.Container.NetworkSettings != nil {
-				ports = r.Container.NetworkSettings.Ports
+			if r.NetworkSettings != nil {
+				ports = r.NetworkSettings.Ports
 			}
 			if len(args) == 1 {
 				a.printPorts(ports)

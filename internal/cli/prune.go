@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -26,10 +25,10 @@ func (p *pruneFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Var(&p.filter, "filter", "Only what matches (\"until=24h\", \"label=key\")")
 }
 
-func (p *pruneFlags) filters() moby.Filters {
-	f := moby.Filters(p.filter.Values).Clone()
+func (p *pruneFlags) filters() client.Filters {
+	f := client.Filters(p.filter.Values).Clone()
 	if f == nil {
-		f = moby.Filters{}
+		f = client.Filters{}
 	}
 	return f
 }
@@ -162,40 +161,40 @@ func (a *app) prune(ctx context.Context, p *pruneFlags, question, title string, 
 }
 
 func pruneContainers(ctx context.Context, cl *client.Client, p *pruneFlags) (pruned, error) {
-	r, err := cl.ContainerPrune(ctx, moby.ContainerPruneOptions{Filters: p.filters()})
-	return pruned{listed("Deleted Containers:", r.Report.ContainersDeleted), r.Report.SpaceReclaimed}, err
+	r, err := cl.ContainerPrune(ctx, p.filters())
+	return pruned{listed("Deleted Containers:", r.ContainersDeleted), r.SpaceReclaimed}, err
 }
 
 func pruneNetworks(ctx context.Context, cl *client.Client, p *pruneFlags) (pruned, error) {
-	r, err := cl.NetworkPrune(ctx, moby.NetworkPruneOptions{Filters: p.filters()})
-	return pruned{text: listed("Deleted Networks:", r.Report.NetworksDeleted)}, err
+	r, err := cl.NetworkPrune(ctx, p.filters())
+	return pruned{text: listed("Deleted Networks:", r.NetworksDeleted)}, err
 }
 
 func pruneVolumes(ctx context.Context, cl *client.Client, p *pruneFlags) (pruned, error) {
-	r, err := cl.VolumePrune(ctx, moby.VolumePruneOptions{All: p.all, Filters: p.filters()})
-	return pruned{listed("Deleted Volumes:", r.Report.VolumesDeleted), r.Report.SpaceReclaimed}, err
+	r, err := cl.VolumePrune(ctx, p.all, p.filters())
+	return pruned{listed("Deleted Volumes:", r.VolumesDeleted), r.SpaceReclaimed}, err
 }
 
 func pruneImages(ctx context.Context, cl *client.Client, p *pruneFlags) (pruned, error) {
 	f := p.filters()
 	f.Add("dangling", fmt.Sprint(!p.all))
-	r, err := cl.ImagePrune(ctx, moby.ImagePruneOptions{Filters: f})
+	r, err := cl.ImagePrune(ctx, f)
 	var lines []string
-	for _, d := range r.Report.ImagesDeleted {
+	for _, d := range r.ImagesDeleted {
 		if d.Untagged != "" {
 			lines = append(lines, "untagged: "+d.Untagged)
 		} else {
 			lines = append(lines, "deleted: "+d.Deleted)
 		}
 	}
-	return pruned{listed("Deleted Images:", lines), r.Report.SpaceReclaimed}, err
+	return pruned{listed("Deleted Images:", lines), r.SpaceReclaimed}, err
 }
 
 func pruneBuilds(ctx context.Context, cl *client.Client, p *pruneFlags, keep int64) (pruned, error) {
-	r, err := cl.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: p.all, ReservedSpace: keep, Filters: p.filters()})
-	ids := r.Report.CachesDeleted
+	r, err := cl.BuildCachePrune(ctx, p.all, keep, p.filters())
+	ids := r.CachesDeleted
 	sort.Strings(ids)
-	return pruned{listed("Deleted build cache objects:", ids), r.Report.SpaceReclaimed}, err
+	return pruned{listed("Deleted build cache objects:", ids), r.SpaceReclaimed}, err
 }
 
 // listed is a title over lines, "" without lines.

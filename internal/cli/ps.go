@@ -10,14 +10,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 type psOptions struct {
@@ -61,7 +61,7 @@ func (a *app) ps(ctx context.Context, sizeGiven bool, o *psOptions) error {
 	if err != nil {
 		return err
 	}
-	req := moby.ContainerListOptions{All: o.all, Size: o.size, Limit: o.last, Filters: o.filter.Values}
+	req := client.ContainerListOptions{All: o.all, Size: o.size, Limit: o.last, Filters: o.filter.Values}
 	if !sizeGiven && layout != format.JSONKey {
 		req.Size = p.Uses("Size")
 	}
@@ -75,11 +75,11 @@ func (a *app) ps(ctx context.Context, sizeGiven bool, o *psOptions) error {
 	if err != nil {
 		return err
 	}
-	r, err := cl.ContainerList(ctx, req)
+	list, err := cl.ContainerList(ctx, req)
 	if err != nil {
 		return err
 	}
-	return p.Write(a.out, r.Items)
+	return p.Write(a.out, list)
 }
 
 // layout is the flag's format, or what the configuration prefers.
@@ -187,16 +187,9 @@ func containerImage(v container.Summary, trunc bool) string {
 		return id
 	}
 	// A tag says more than the digest behind it.
-	ref, err := reference.ParseNormalizedNamed(v.Image)
-	if err != nil {
-		return v.Image
-	}
-	if tagged, ok := ref.(reference.NamedTagged); ok {
-		if _, digested := ref.(reference.Digested); digested {
-			if n, err := reference.WithTag(reference.TrimNamed(ref), tagged.Tag()); err == nil {
-				return reference.FamiliarString(n)
-			}
-		}
+	if ref, err := imageref.Parse(v.Image); err == nil && ref.Tag != "" && ref.Digest != "" {
+		ref.Digest = ""
+		return ref.FamiliarString()
 	}
 	return v.Image
 }

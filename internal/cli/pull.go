@@ -7,15 +7,14 @@ import (
 	"io"
 	"os"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/pkg/authconfig"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/authfile"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 type pullOptions struct {
@@ -33,16 +32,16 @@ func newPull(a *app) *cobra.Command {
 		Args:        exactArgs(1),
 		Annotations: map[string]string{namesKey: "image pull, pull"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := reference.ParseNormalizedNamed(args[0])
+			ref, err := imageref.Parse(args[0])
 			switch {
 			case err != nil:
 				return err
-			case o.all && !reference.IsNameOnly(ref):
+			case o.all && !ref.NameOnly():
 				return errors.New("tag can't be used with --all-tags/-a")
-			case !o.all && reference.IsNameOnly(ref):
-				ref = reference.TagNameOnly(ref)
-				if t, ok := ref.(reference.Tagged); ok && !o.quiet {
-					fmt.Fprintf(a.out, "Using default tag: %s\n", t.Tag())
+			case !o.all && ref.NameOnly():
+				ref = ref.Tagged()
+				if !o.quiet {
+					fmt.Fprintf(a.out, "Using default tag: %s\n", ref.Tag)
 				}
 			}
 			if o.platform, err = parsePlatform(platform); err != nil {
@@ -71,16 +70,12 @@ func newPull(a *app) *cobra.Command {
 }
 
 // pull downloads an image and shows how it goes.
-func (a *app) pull(ctx context.Context, cl *client.Client, ref reference.Named, o pullOptions) error {
+func (a *app) pull(ctx context.Context, cl *client.Client, ref imageref.Ref, o pullOptions) error {
 	auth, err := a.registryAuth(ref)
 	if err != nil {
 		return err
 	}
-	req := moby.ImagePullOptions{RegistryAuth: auth, All: o.all}
-	if o.platform != nil {
-		req.Platforms = []ocispec.Platform{*o.platform}
-	}
-	body, err := cl.ImagePull(ctx, reference.FamiliarString(ref), req)
+	body, err := cl.ImagePull(ctx, ref.FamiliarString(), client.ImagePullOptions{Auth: auth, All: o.all, Platform: o.platform})
 	if err != nil {
 		return err
 	}
@@ -98,15 +93,15 @@ func showProgress(body io.Reader, out io.Writer, o ...jsonmessage.DisplayOpt) er
 }
 
 // registryAuth is the header with the credentials for a reference's registry.
-func (a *app) registryAuth(ref reference.Named) (string, error) {
+func (a *app) registryAuth(ref imageref.Ref) (string, error) {
 	return a.serverAuth(registryOf(ref))
 }
 
 // registryOf is the key under which credentials of a reference's registry are
 // kept.
-func registryOf(ref reference.Named) string {
-	if d := reference.Domain(ref); d != "docker.io" {
-		return d
+func registryOf(ref imageref.Ref) string {
+	if ref.Domain != "docker.io" {
+		return ref.Domain
 	}
 	return authfile.IndexServer
 }

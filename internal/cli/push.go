@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 func newPush(a *app) *cobra.Command {
@@ -23,16 +24,16 @@ func newPush(a *app) *cobra.Command {
 		Args:        exactArgs(1),
 		Annotations: map[string]string{namesKey: "image push, push"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := reference.ParseNormalizedNamed(args[0])
+			ref, err := imageref.Parse(args[0])
 			switch {
 			case err != nil:
 				return err
-			case all && !reference.IsNameOnly(ref):
+			case all && !ref.NameOnly():
 				return errors.New("tag can't be used with --all-tags/-a")
-			case !all && reference.IsNameOnly(ref):
-				ref = reference.TagNameOnly(ref)
-				if t, ok := ref.(reference.Tagged); ok && !quiet {
-					fmt.Fprintf(a.out, "Using default tag: %s\n", t.Tag())
+			case !all && ref.NameOnly():
+				ref = ref.Tagged()
+				if !quiet {
+					fmt.Fprintf(a.out, "Using default tag: %s\n", ref.Tag)
 				}
 			}
 			p, err := parsePlatform(platform)
@@ -47,7 +48,7 @@ func newPush(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body, err := cl.ImagePush(cmd.Context(), reference.FamiliarString(ref), moby.ImagePushOptions{All: all, RegistryAuth: auth, Platform: p})
+			body, err := cl.ImagePush(cmd.Context(), ref.FamiliarString(), client.ImagePushOptions{All: all, Auth: auth, Platform: p})
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -23,8 +22,7 @@ func newRename(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = cl.ContainerRename(cmd.Context(), from, moby.ContainerRenameOptions{NewName: to})
-			return err
+			return cl.ContainerRename(cmd.Context(), from, to)
 		},
 		ValidArgsFunction: a.completeFirst(a.completeContainers()),
 	}

@@ -3,8 +3,9 @@ package cli
 import (
 	"context"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 func newRestart(a *app) *cobra.Command {
@@ -19,10 +20,9 @@ func newRestart(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := moby.ContainerRestartOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
+			o := client.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.ContainerRestart(ctx, name, o)
-				return err
+				return cl.ContainerRestart(ctx, name, o)
 			})
 		},
 		ValidArgsFunction: a.completeContainers(),

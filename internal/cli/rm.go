@@ -6,8 +6,9 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 func newRm(a *app) *cobra.Command {
@@ -22,13 +23,13 @@ func newRm(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := moby.ContainerRemoveOptions{Force: force, RemoveVolumes: volumes, RemoveLinks: link}
+			o := client.ContainerRemoveOptions{Force: force, RemoveVolumes: volumes, RemoveLinks: link}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
 				name = strings.Trim(name, "/")
 				if name == "" {
 					return errors.New("container name cannot be empty")
 				}
-				_, err := cl.ContainerRemove(ctx, name, o)
+				err := cl.ContainerRemove(ctx, name, o)
 				if force && errdefs.IsNotFound(err) {
 					a.warn(err)
 					return errSkip

@@ -5,8 +5,9 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 func newRmi(a *app) *cobra.Command {
@@ -18,7 +19,7 @@ func newRmi(a *app) *cobra.Command {
 		Args:        minArgs(1),
 		Annotations: map[string]string{namesKey: "image rm, image remove, rmi"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := moby.ImageRemoveOptions{Force: force, PruneChildren: !noPrune}
+			o := client.ImageRemoveOptions{Force: force, NoPrune: noPrune}
 			for _, s := range platforms {
 				p, err := parsePlatform(s)
 				if err != nil {
@@ -38,7 +39,7 @@ func newRmi(a *app) *cobra.Command {
 }
 
 // removeImages goes one by one: two names of one image are one deletion.
-func (a *app) removeImages(ctx context.Context, names []string, o moby.ImageRemoveOptions) error {
+func (a *app) removeImages(ctx context.Context, names []string, o client.ImageRemoveOptions) error {
 	cl, err := a.client(ctx)
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func (a *app) removeImages(ctx context.Context, names []string, o moby.ImageRemo
 	var failed []string
 	fatal := false
 	for _, n := range names {
-		r, err := cl.ImageRemove(ctx, n, o)
+		list, err := cl.ImageRemove(ctx, n, o)
 		if err != nil {
 			if !errdefs.IsNotFound(err) {
 				fatal = true
@@ -54,7 +55,7 @@ func (a *app) removeImages(ctx context.Context, names []string, o moby.ImageRemo
 			failed = append(failed, a.explain(err))
 			continue
 		}
-		for _, it := range r.Items {
+		for _, it := range list {
 			if it.Deleted != "" {
 				fmt.Fprintf(a.out, "Deleted: %s\n", it.Deleted)
 			} else {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -98,7 +97,7 @@ func (a *app) run(ctx context.Context, cmd *cobra.Command, o *runOptions, args [
 		return err
 	}
 	if !c.AttachStdin && !c.AttachStdout && !c.AttachStderr {
-		if _, err := cl.ContainerStart(ctx, id, moby.ContainerStartOptions{}); err != nil {
+		if err := cl.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			return err
 		}
 		if o.detach {
@@ -136,7 +135,7 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	defer cancel()
 	if t.sigProxy && !t.tty {
 		stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
-			_, _ = cl.ContainerKill(ctx, id, moby.ContainerKillOptions{Signal: name})
+			_ = cl.ContainerKill(ctx, id, name)
 		})
 		defer stop()
 	}
@@ -146,8 +145,8 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	}
 	waiting := make(chan (<-chan exitStatus), 1)
 	go func() { waiting <- waitStatus(ctx, cl, id, condition) }() // while it is attached
-	conn, err := cl.ContainerAttach(ctx, id, moby.ContainerAttachOptions{
-		Stream: true, Stdin: t.stdin, Stdout: t.stdout, Stderr: t.stderr, DetachKeys: keys,
+	conn, err := cl.ContainerAttach(ctx, id, client.ContainerAttachOptions{
+		Stdin: t.stdin, Stdout: t.stdout, Stderr: t.stderr, DetachKeys: keys,
 	})
 	if err != nil {
 		return err
@@ -155,11 +154,11 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	defer conn.Close()
 	status := <-waiting
 	moved := make(chan error, 1)
-	session := a.session(t, keys, &conn.HijackedResponse)
+	session := a.session(t, keys, conn)
 	go func() { moved <- session.Run(ctx) }()
 
 	if t.start {
-		if _, err := cl.ContainerStart(ctx, id, moby.ContainerStartOptions{}); err != nil {
+		if err := cl.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			conn.Close()
 			<-moved
 			if t.autoRemove {
@@ -169,9 +168,8 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 		}
 	}
 	if t.tty && t.stdout {
-		stream.FollowSize(ctx, a.out, func(ctx context.Context, s moby.ConsoleSize) error {
-			_, err := cl.ContainerResize(ctx, id, moby.ContainerResizeOptions{Height: s.Height, Width: s.Width})
-			return err
+		stream.FollowSize(ctx, a.out, func(ctx context.Context, s client.ConsoleSize) error {
+			return cl.ContainerResize(ctx, id, s)
 		})
 	}
 	if err := <-moved; err != nil {
@@ -193,7 +191,7 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	return nil
 }
 
-func (a *app) session(t attachment, keys string, conn *moby.HijackedResponse) *stream.Session {
+func (a *app) session(t attachment, keys string, conn *client.Conn) *stream.Session {
 	s := &stream.Session{TTY: t.tty, DetachKeys: keys, Conn: conn}
 	if t.stdin {
 		s.In = a.in
@@ -219,16 +217,16 @@ type exitStatus struct {
 // we wait.
 func waitStatus(ctx context.Context, cl *client.Client, id string, condition container.WaitCondition) <-chan exitStatus {
 	out := make(chan exitStatus, 1)
-	w := cl.ContainerWait(ctx, id, moby.ContainerWaitOptions{Condition: condition})
+	result, failed := cl.ContainerWait(ctx, id, condition)
 	go func() {
 		select {
-		case r := <-w.Result:
+		case r := <-result:
 			if r.Error != nil {
 				out <- exitStatus{125, errors.New(r.Error.Message)}
 				return
 			}
 			out <- exitStatus{code: int(r.StatusCode)}
-		case err := <-w.Error:
+		case err := <-failed:
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("connection to the daemon lost while waiting for the container")
 			}

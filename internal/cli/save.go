@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 
-	moby "github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
@@ -28,11 +27,7 @@ func newSave(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var o []moby.ImageSaveOption
-			if len(list) > 0 {
-				o = append(o, moby.ImageSaveWithPlatforms(list...))
-			}
-			body, err := cl.ImageSave(cmd.Context(), args, o...)
+			body, err := cl.ImageSave(cmd.Context(), args, list)
 			if err != nil {
 				return err
 			}

@@ -5,9 +5,9 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/registry"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/authfile"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 	"github.com/skiff-containers/skiff/internal/cli/opts"
@@ -35,11 +35,11 @@ func newSearch(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ImageSearch(cmd.Context(), args[0], moby.ImageSearchOptions{RegistryAuth: auth, Filters: filter.Values, Limit: limit})
+			list, err := cl.ImageSearch(cmd.Context(), args[0], client.ImageSearchOptions{Auth: auth, Filters: filter.Values, Limit: limit})
 			if err != nil {
 				return err
 			}
-			return searchTable(!noTrunc).Write(a.out, layout, false, r.Items)
+			return searchTable(!noTrunc).Write(a.out, layout, false, list)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

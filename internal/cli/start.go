@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -31,7 +30,7 @@ func newStart(a *app) *cobra.Command {
 				}
 				return a.startAttached(ctx, cl, args[0], keys, interactive)
 			}
-			return a.start(ctx, cl, args, moby.ContainerStartOptions{CheckpointID: checkpoint, CheckpointDir: checkpointDir})
+			return a.start(ctx, cl, args, client.ContainerStartOptions{CheckpointID: checkpoint, CheckpointDir: checkpointDir})
 		},
 		ValidArgsFunction: a.completeContainers("exited", "created"),
 	}
@@ -46,10 +45,10 @@ func newStart(a *app) *cobra.Command {
 
 // start starts each; like docker it ends with one line that names those that
 // failed.
-func (a *app) start(ctx context.Context, cl *client.Client, names []string, o moby.ContainerStartOptions) error {
+func (a *app) start(ctx context.Context, cl *client.Client, names []string, o client.ContainerStartOptions) error {
 	failed := ""
 	for _, n := range names {
-		if _, err := cl.ContainerStart(ctx, n, o); err != nil {
+		if err := cl.ContainerStart(ctx, n, o); err != nil {
 			fmt.Fprintln(a.err, a.explain(err))
 			failed += ", " + n
 			continue
@@ -63,11 +62,10 @@ func (a *app) start(ctx context.Context, cl *client.Client, names []string, o mo
 }
 
 func (a *app) startAttached(ctx context.Context, cl *client.Client, name, keys string, interactive bool) error {
-	r, err := cl.ContainerInspect(ctx, name, moby.ContainerInspectOptions{})
+	c, _, err := cl.ContainerInspect(ctx, name, false)
 	if err != nil {
 		return err
 	}
-	c := r.Container
 	stdin := interactive && c.Config.OpenStdin
 	if err := a.checkTTY(stdin, c.Config.Tty); err != nil {
 		return err

@@ -14,7 +14,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/client"
@@ -87,11 +86,11 @@ func (a *app) stats(ctx context.Context, names []string, o *statsOptions) error 
 		go b.collect(ctx, cl, u, !o.noStream, &first)
 	}
 	if len(names) == 0 {
-		r, err := cl.ContainerList(ctx, moby.ContainerListOptions{All: o.all})
+		r, err := cl.ContainerList(ctx, client.ContainerListOptions{All: o.all})
 		if err != nil {
 			return err
 		}
-		for _, c := range r.Items {
+		for _, c := range r {
 			watch(format.ShortID(c.ID))
 		}
 		if !o.noStream {
@@ -182,10 +181,10 @@ func (b *board) failure(named bool) error {
 
 // follow adds containers that start and takes out those that end.
 func (b *board) follow(ctx context.Context, cl *client.Client, all bool, watch func(string)) {
-	r := cl.Events(ctx, moby.EventsListOptions{Filters: moby.Filters{}.Add("type", "container")})
+	messages, failed := cl.Events(ctx, client.EventsOptions{Filters: client.Filters{}.Add("type", "container")})
 	for {
 		select {
-		case e := <-r.Messages:
+		case e := <-messages:
 			id := e.Actor.ID
 			switch {
 			case e.Action == events.ActionStart && !all, e.Action == events.ActionCreate && all:
@@ -193,7 +192,7 @@ func (b *board) follow(ctx context.Context, cl *client.Client, all bool, watch f
 			case e.Action == events.ActionDie && !all, e.Action == events.ActionDestroy:
 				b.remove(id)
 			}
-		case <-r.Err:
+		case <-failed:
 			return
 		case <-ctx.Done():
 			return
@@ -209,13 +208,13 @@ func (b *board) collect(ctx context.Context, cl *client.Client, u *usageRow, str
 	defer done()
 	timer := time.AfterFunc(3*time.Second, done)
 	defer timer.Stop()
-	r, err := cl.ContainerStats(ctx, u.asked, moby.ContainerStatsOptions{Stream: stream, IncludePreviousSample: !stream})
+	body, err := cl.ContainerStats(ctx, u.asked, client.ContainerStatsOptions{Stream: stream, IncludePreviousSample: !stream})
 	if err != nil {
 		b.set(func() { u.err = err })
 		return
 	}
-	defer r.Body.Close()
-	dec := json.NewDecoder(r.Body)
+	defer body.Close()
+	dec := json.NewDecoder(body)
 	var prev *container.StatsResponse
 	for {
 		var s container.StatsResponse

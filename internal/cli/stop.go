@@ -3,9 +3,10 @@ package cli
 import (
 	"context"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 // stopFlags are shared by stop and restart.
@@ -41,10 +42,9 @@ func newStop(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := moby.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
+			o := client.ContainerStopOptions{Signal: s.signal, Timeout: s.seconds(cmd.Flags())}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.ContainerStop(ctx, name, o)
-				return err
+				return cl.ContainerStop(ctx, name, o)
 			})
 		},
 		ValidArgsFunction: a.completeContainers("running"),

@@ -10,7 +10,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/image"
-	moby "github.com/moby/moby/client"
+	"github.com/moby/moby/api/types/system"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -46,7 +46,7 @@ func (a *app) systemDf(ctx context.Context, layout string, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	du, err := cl.DiskUsage(ctx, moby.DiskUsageOptions{Images: true, Containers: true, Volumes: true, BuildCache: true, Verbose: verbose})
+	du, err := cl.DiskUsage(ctx, verbose)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (a *app) systemDf(ctx context.Context, layout string, verbose bool) error {
 		return dfTable().Write(a.out, layout, false, dfRows(&du))
 	}
 	if layout != "" {
-		return format.Template(a.out, layout, verboseDf{du.Images.Items, du.Containers.Items, du.Volumes.Items, du.BuildCache.Items})
+		return format.Template(a.out, layout, verboseDf{du.ImageUsage.Items, du.ContainerUsage.Items, du.VolumeUsage.Items, du.BuildCacheUsage.Items})
 	}
 	return printVerboseDf(a.out, &du, time.Now())
 }
@@ -63,12 +63,12 @@ type verboseDf struct {
 	Images, Containers, Volumes, BuildCache any
 }
 
-func dfRows(du *moby.DiskUsageResult) []dfRow {
+func dfRows(du *system.DiskUsage) []dfRow {
 	return []dfRow{
-		{"Images", du.Images.TotalCount, du.Images.ActiveCount, du.Images.TotalSize, du.Images.Reclaimable, true},
-		{"Containers", du.Containers.TotalCount, du.Containers.ActiveCount, du.Containers.TotalSize, du.Containers.Reclaimable, true},
-		{"Local Volumes", du.Volumes.TotalCount, du.Volumes.ActiveCount, du.Volumes.TotalSize, du.Volumes.Reclaimable, true},
-		{"Build Cache", du.BuildCache.TotalCount, du.BuildCache.ActiveCount, du.BuildCache.TotalSize, du.BuildCache.Reclaimable, false},
+		{"Images", du.ImageUsage.TotalCount, du.ImageUsage.ActiveCount, du.ImageUsage.TotalSize, du.ImageUsage.Reclaimable, true},
+		{"Containers", du.ContainerUsage.TotalCount, du.ContainerUsage.ActiveCount, du.ContainerUsage.TotalSize, du.ContainerUsage.Reclaimable, true},
+		{"Local Volumes", du.VolumeUsage.TotalCount, du.VolumeUsage.ActiveCount, du.VolumeUsage.TotalSize, du.VolumeUsage.Reclaimable, true},
+		{"Build Cache", du.BuildCacheUsage.TotalCount, du.BuildCacheUsage.ActiveCount, du.BuildCacheUsage.TotalSize, du.BuildCacheUsage.Reclaimable, false},
 	}
 }
 
@@ -93,17 +93,17 @@ func dfTable() *format.Table[dfRow] {
 	}
 }
 
-func printVerboseDf(w io.Writer, du *moby.DiskUsageResult, now time.Time) error {
+func printVerboseDf(w io.Writer, du *system.DiskUsage, now time.Time) error {
 	fmt.Fprint(w, "Images space usage:\n\n")
 	images := imageTable(true, false, now)
 	images.Default = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}"
-	if err := images.Write(w, "", false, firstNames(du.Images.Items)); err != nil {
+	if err := images.Write(w, "", false, firstNames(du.ImageUsage.Items)); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nContainers space usage:\n\n")
 	containers := containerTable(true, false, now)
 	containers.Default = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
-	items := du.Containers.Items
+	items := du.ContainerUsage.Items
 	for i := range items {
 		items[i].SizeRootFs = 0 // the image's share is above
 	}
@@ -113,11 +113,11 @@ func printVerboseDf(w io.Writer, du *moby.DiskUsageResult, now time.Time) error 
 	fmt.Fprint(w, "\nLocal Volumes space usage:\n\n")
 	volumes := volumeTable()
 	volumes.Default = "{{.Name}}\t{{.Links}}\t{{.Size}}"
-	if err := volumes.Write(w, "", false, du.Volumes.Items); err != nil {
+	if err := volumes.Write(w, "", false, du.VolumeUsage.Items); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(du.BuildCache.TotalSize)))
-	return cacheTable(now).Write(w, "", false, du.BuildCache.Items)
+	fmt.Fprintf(w, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(du.BuildCacheUsage.TotalSize)))
+	return cacheTable(now).Write(w, "", false, du.BuildCacheUsage.Items)
 }
 
 // firstNames is one line for each image, under its first name.

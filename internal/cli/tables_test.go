@@ -18,7 +18,6 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
-	moby "github.com/moby/moby/client"
 )
 
 // golden compares with a file, or writes it with UPDATE=1.
@@ -185,7 +184,7 @@ func TestInfoAndVersionText(t *testing.T) {
 	})
 	v := versionInfo{
 		Client: clientVersion{Version: "dev", APIVersion: "1.41", DefaultAPIVersion: "1.56", GoVersion: "go1", GitCommit: "abc", Os: "linux", Arch: "amd64"},
-		Server: &serverVersion{Version: "1", Platform: moby.PlatformInfo{Name: "Skiff"}, Components: []component{{"Engine", "1", map[string]string{"ApiVersion": "1.56", "MinAPIVersion": "1.41", "Os": "linux", "Arch": "amd64"}}}},
+		Server: &serverVersion{Version: "1", Platform: system.PlatformInfo{Name: "Skiff"}, Components: []component{{"Engine", "1", map[string]string{"ApiVersion": "1.56", "MinAPIVersion": "1.41", "Os": "linux", "Arch": "amd64"}}}},
 	}
 	printVersions(&b, v)
 	golden(t, "info", b.Bytes())

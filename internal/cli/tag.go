@@ -1,7 +1,6 @@
 package cli
 
 import (
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -16,7 +15,7 @@ func newTag(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = cl.ImageTag(cmd.Context(), moby.ImageTagOptions{Source: args[0], Target: args[1]})
+			err = cl.ImageTag(cmd.Context(), args[0], args[1])
 			return err
 		},
 		ValidArgsFunction: a.completeImages,

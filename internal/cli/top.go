@@ -5,7 +5,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -22,7 +21,7 @@ func newTop(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.ContainerTop(cmd.Context(), args[0], moby.ContainerTopOptions{Arguments: args[1:]})
+			r, err := cl.ContainerTop(cmd.Context(), args[0], args[1:])
 			if err != nil {
 				return err
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/opts"
@@ -63,13 +62,13 @@ func (a *app) update(cmd *cobra.Command, o *updateOptions, names []string) error
 	if cmd.Flags().Changed("pids-limit") {
 		r.PidsLimit = &o.pids
 	}
-	req := moby.ContainerUpdateOptions{Resources: &r}
+	req := container.UpdateConfig{Resources: r}
 	if o.restart != "" {
 		p, err := runopts.RestartPolicy(o.restart)
 		if err != nil {
 			return err
 		}
-		req.RestartPolicy = &p
+		req.RestartPolicy = p
 	}
 	cl, err := a.client(cmd.Context())
 	if err != nil {
@@ -77,10 +76,10 @@ func (a *app) update(cmd *cobra.Command, o *updateOptions, names []string) error
 	}
 	var warnings []string
 	err = a.each(cmd.Context(), names, func(ctx context.Context, name string) error {
-		res, err := cl.ContainerUpdate(ctx, name, req)
+		said, err := cl.ContainerUpdate(ctx, name, req)
 		if err == nil {
 			a.mu.Lock()
-			warnings = append(warnings, res.Warnings...)
+			warnings = append(warnings, said...)
 			a.mu.Unlock()
 		}
 		return err

@@ -7,9 +7,10 @@ import (
 	"runtime"
 	"slices"
 
-	moby "github.com/moby/moby/client"
+	"github.com/moby/moby/api/types/system"
 	"github.com/spf13/cobra"
 
+	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/format"
 	"github.com/skiff-containers/skiff/internal/kit/version"
 )
@@ -37,7 +38,7 @@ type clientVersion struct {
 }
 
 type serverVersion struct {
-	Platform      moby.PlatformInfo
+	Platform      system.PlatformInfo
 	Components    []component
 	Version       string
 	APIVersion    string `json:"ApiVersion"`
@@ -79,15 +80,15 @@ func newVersion(a *app) *cobra.Command {
 // versions returns what it can, and why the server's is missing.
 func (a *app) versions(ctx context.Context) (versionInfo, error) {
 	v := versionInfo{Client: clientVersion{
-		Version: version.Version, APIVersion: moby.MaxAPIVersion, DefaultAPIVersion: moby.MaxAPIVersion,
+		Version: version.Version, APIVersion: client.MaxAPIVersion, DefaultAPIVersion: client.MaxAPIVersion,
 		GitCommit: version.Commit, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: "default",
 	}}
 	cl, err := a.client(ctx)
 	if err != nil {
 		return v, err
 	}
-	s, err := cl.ServerVersion(ctx, moby.ServerVersionOptions{})
-	v.Client.APIVersion = cl.ClientVersion()
+	s, err := cl.ServerVersion(ctx)
+	v.Client.APIVersion = cl.APIVersion()
 	if err != nil {
 		return v, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-containers/skiff/internal/cli/format"
@@ -35,13 +34,13 @@ func newVolumeCreate(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.VolumeCreate(cmd.Context(), moby.VolumeCreateOptions{
+			v, err := cl.VolumeCreate(cmd.Context(), volume.CreateRequest{
 				Name: name, Driver: driver, DriverOpts: driverOpts.Pairs(), Labels: labels.Pairs(),
 			})
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(a.out, r.Volume.Name)
+			fmt.Fprintln(a.out, v.Name)
 			return nil
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -68,7 +67,7 @@ func newVolumeRm(a *app) *cobra.Command {
 				return err
 			}
 			return a.each(cmd.Context(), args, func(ctx context.Context, name string) error {
-				_, err := cl.VolumeRemove(ctx, name, moby.VolumeRemoveOptions{Force: force})
+				err := cl.VolumeRemove(ctx, name, force)
 				return err
 			})
 		},
@@ -96,12 +95,12 @@ func newVolumeLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := cl.VolumeList(cmd.Context(), moby.VolumeListOptions{Filters: filter.Values})
+			r, err := cl.VolumeList(cmd.Context(), filter.Values)
 			if err != nil {
 				return err
 			}
-			sortBy(r.Items, func(v volume.Volume) string { return v.Name })
-			return volumeTable().Write(a.out, layout, quiet, r.Items)
+			sortBy(r.Volumes, func(v volume.Volume) string { return v.Name })
+			return volumeTable().Write(a.out, layout, quiet, r.Volumes)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

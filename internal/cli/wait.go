@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -22,14 +21,14 @@ func newWait(a *app) *cobra.Command {
 				return err
 			}
 			return a.eachText(cmd.Context(), args, func(ctx context.Context, name string) (string, error) {
-				w := cl.ContainerWait(ctx, name, moby.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+				result, failed := cl.ContainerWait(ctx, name, container.WaitConditionNotRunning)
 				select {
-				case r := <-w.Result:
+				case r := <-result:
 					if r.Error != nil {
 						return "", errors.New(r.Error.Message)
 					}
 					return strconv.FormatInt(r.StatusCode, 10), nil
-				case err := <-w.Error:
+				case err := <-failed:
 					return "", err
 				}
 			})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
 	"github.com/spf13/pflag"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -58,6 +59,9 @@ type Config struct {
 	Init           bool
 	SeccompProfile string
 	NoNewPrivs     bool
+	Runtimes       map[string]system.Runtime
+	DefaultRuntime string
+	Experimental   bool
 
 	RegistryAddr, RegistryDir, RegistryHtpasswd, RegistryCert, RegistryKey string
 
@@ -88,6 +92,7 @@ func DefaultConfig() *Config {
 		LogDriver:    "local",
 		LogOpts:      map[string]string{},
 		Ulimits:      map[string]*container.Ulimit{},
+		Runtimes:     map[string]system.Runtime{},
 		ShmSize:      64 << 20,
 		LiveRestore:  true,
 		CDISpecDirs:  cdi.DefaultDirs(),
@@ -140,6 +145,10 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", c.CDISpecDirs, "CDI specification directories to use")
 	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
 	fs.BoolVar(&c.NoNewPrivs, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
+
+	fs.Var(runtimesFlag(c.Runtimes), "add-runtime", "Register an additional OCI compatible runtime")
+	fs.StringVar(&c.DefaultRuntime, "default-runtime", "skiff", "Default OCI runtime for containers")
+	fs.BoolVar(&c.Experimental, "experimental", false, "Enable experimental features: checkpoints")
 
 	fs.StringVar(&c.RegistryAddr, "registry", "", "Serve Skiff's own registry on this address (host:port)")
 	fs.StringVar(&c.RegistryDir, "registry-dir", "", "Directory of the registry (default DATA-ROOT/registry)")
@@ -228,6 +237,8 @@ func (c *Config) Finish() error {
 	for _, o := range c.ExecOpts {
 		check(o == "native.cgroupdriver=cgroupfs", "--exec-opt %s is not supported: only native.cgroupdriver=cgroupfs", o)
 	}
+	err = c.checkDefaultRuntime()
+	check(err == nil, "%w", err)
 	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")
 	return errs.With(errs.Invalid, errors.Join(bad...))
 }

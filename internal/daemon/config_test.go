@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 func load(t *testing.T, file string, args ...string) (*Config, error) {
@@ -120,4 +121,51 @@ func FuzzConfigFile(f *testing.F) {
 		DefaultConfig().AddFlags(fs)
 		_ = applyFile(data, fs)
 	})
+}
+
+func TestRuntimes(t *testing.T) {
+	c, err := load(t, `{"runtimes": {
+		"crun": {"path": "/usr/bin/crun", "runtimeArgs": ["--debug"]},
+		"gvisor": {"runtimeType": "io.containerd.runsc.v1", "options": {"TypeUrl": "io.containerd.runsc.v1.options"}},
+		"other": {"runtimeType": "io.containerd.runc.v2", "options": {"BinaryName": "/opt/runc"}}
+	}, "default-runtime": "crun", "experimental": true}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := c.externals()
+	want := map[string]runtime.External{
+		"crun":   {Name: "crun", Path: "/usr/bin/crun", Args: []string{"--debug"}},
+		"gvisor": {Name: "gvisor", Path: "runsc"}, "other": {Name: "other", Path: "/opt/runc"},
+		"io.containerd.runsc.v1": {Name: "io.containerd.runsc.v1", Path: "runsc"},
+	}
+	for name, e := range want {
+		if diff := cmp.Diff(e, all[name]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if c.defaultRuntime() != "crun" || !c.Experimental {
+		t.Errorf("default %q, experimental %v", c.defaultRuntime(), c.Experimental)
+	}
+	if c, err = load(t, `{}`, "--add-runtime", "crun=/usr/bin/crun", "--default-runtime", "runc"); err != nil || c.defaultRuntime() != "skiff" || c.Runtimes["crun"].Path != "/usr/bin/crun" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for text, file := range map[string]string{
+		"specified default runtime 'nosuch' does not exist": `{"default-runtime": "nosuch"}`,
+		"runtime name 'skiff' is reserved":                  `{"runtimes": {"skiff": {"path": "/x"}}}`,
+		"invalid runtime name":                              `{"runtimes": {"../x": {"path": "/x"}}}`,
+		"must be given":                                     `{"runtimes": {"x": {}}}`,
+		"exclude each other":                                `{"runtimes": {"x": {"path": "/x", "runtimeType": "io.containerd.runc.v2"}}}`,
+		`type "io.containerd.kata.v2" is not known`:         `{"runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2"}}}`,
+		"is a shim of containerd's":                         `{"runtimes": {"x": {"runtimeType": "/usr/bin/containerd-shim-x"}}}`,
+		"option SystemdCgroup is not supported":             `{"runtimes": {"x": {"runtimeType": "io.containerd.runc.v2", "options": {"SystemdCgroup": true}}}}`,
+		"cannot unmarshal":                                  `{"runtimes": "x"}`,
+		"unknown field":                                     `{"runtimes": {"x": {"path": "/x", "nosuch": 1}}}`,
+	} {
+		if _, err := load(t, file); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s gives %v", file, err)
+		}
+	}
+	if _, err := load(t, `{"runtimes": {"x": {"path": "/x"}}}`, "--add-runtime", "y=/y"); err == nil || !strings.Contains(err.Error(), "both as a flag") {
+		t.Errorf("both ways give %v", err)
+	}
 }

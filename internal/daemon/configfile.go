@@ -27,6 +27,7 @@ var fileKeys = map[string]string{
 	"default-ulimits":       "default-ulimit",
 	"default-address-pools": "default-address-pool",
 	"exec-opts":             "exec-opt",
+	"runtimes":              "add-runtime",
 	"tls-verify":            "tlsverify",
 	"default-cgroup-parent": "cgroup-parent",
 	"cdi-spec-dirs":         "cdi-spec-dir",
@@ -72,6 +73,7 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 	sort.Strings(names)
 	var unknown, both []string
 	set := map[*pflag.Flag][]string{}
+	whole := map[*pflag.Flag]json.RawMessage{}
 	for _, k := range names {
 		name, renamed := fileKeys[k]
 		if !renamed {
@@ -80,6 +82,13 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 		f := fset.Lookup(name)
 		if f == nil || name == "" || slices.Contains(notInFile, name) || isPluralOf(k, f) {
 			unknown = append(unknown, k)
+			continue
+		}
+		if _, ok := f.Value.(jsonFlag); ok && !f.Changed {
+			whole[f] = keys[k]
+			continue
+		} else if ok {
+			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", k, f.Value, keys[k]))
 			continue
 		}
 		vals, err := flagValues(keys[k])
@@ -98,6 +107,11 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 	if len(both) > 0 {
 		return fmt.Errorf("the following directives are specified both as a flag and in the configuration file: %s", strings.Join(both, ", "))
 	}
+	for f, raw := range whole {
+		if err := f.Value.(jsonFlag).setJSON(raw); err != nil {
+			return err
+		}
+	}
 	for f, vals := range set {
 		for _, v := range vals {
 			if err := fset.Set(f.Name, v); err != nil {
@@ -106,6 +120,11 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 		}
 	}
 	return nil
+}
+
+// jsonFlag is a flag whose key holds more than text could say.
+type jsonFlag interface {
+	setJSON(raw json.RawMessage) error
 }
 
 // isPluralOf refuses "host" and the like, whose key is the plural, as dockerd.

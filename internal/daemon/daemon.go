@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,7 +75,7 @@ func run(ctx context.Context, c *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	srv := apiserver.New(apiserver.Options{Backends: backends, Version: version.Version, Log: log, Fetch: fetchURL})
+	srv := apiserver.New(apiserver.Options{Backends: backends, Version: version.Version, Experimental: c.Experimental, Log: log, Fetch: fetchURL})
 	ls, err := c.listen()
 	if err != nil {
 		return err
@@ -330,9 +332,11 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, err
 	}
+	externals := d.c.externals()
+	facts.Runtimes, facts.DefaultRuntime = slices.Collect(maps.Keys(externals)), d.c.defaultRuntime()
 	s, err := containers.New(containers.Options{
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
-		Runtime: d.shim, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
+		Runtime: d.shim, Runtimes: externals, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},

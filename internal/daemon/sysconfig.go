@@ -23,7 +23,7 @@ func (d *daemon) systemConfig(id string) system.Config {
 		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(),
 		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "null"},
 		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs,
-		Runtimes: map[string]apisystem.Runtime{"skiff": {Path: "skiff-shim"}}, DefaultRuntime: "skiff", InitBinary: "skiff-shim",
+		Runtimes: c.runtimes(), DefaultRuntime: c.defaultRuntime(), InitBinary: "skiff-shim", Experimental: c.Experimental,
 		InsecureRegistries: c.InsecureRegistries, Mirrors: c.Mirrors,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Firewall: &apisystem.FirewallInfo{Driver: "nftables"},

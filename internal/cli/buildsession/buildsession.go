@@ -16,17 +16,15 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	solvererrs "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/progress/progressui"
-	moby "github.com/moby/moby/client"
+	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/client/pkg/jsonmessage"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/distribution/reference"
-	"github.com/moby/moby/api/pkg/authconfig"
-
 	"github.com/skiff-containers/skiff/client"
 	"github.com/skiff-containers/skiff/internal/cli/authfile"
 	"github.com/skiff-containers/skiff/internal/cli/buildopts"
+	"github.com/skiff-containers/skiff/internal/kit/imageref"
 )
 
 // Run executes "build" with the arguments that follow the verb, and returns
@@ -108,10 +106,10 @@ func (b *builder) run(ctx context.Context) error {
 func dial(ctx context.Context, cl *client.Client) (*bkclient.Client, error) {
 	return bkclient.New(ctx, "",
 		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return cl.DialHijack(ctx, "/grpc", "h2c", nil)
+			return cl.Upgrade(ctx, "/grpc", "h2c", nil)
 		}),
 		bkclient.WithSessionDialer(func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
-			return cl.DialHijack(ctx, "/session", proto, meta)
+			return cl.Upgrade(ctx, "/session", proto, meta)
 		}))
 }
 
@@ -174,11 +172,11 @@ func (b *builder) push(ctx context.Context, cl *client.Client, conf *authfile.Fi
 		return errors.New("--push needs a name: give one with --tag")
 	}
 	for _, t := range b.flags.Tags.Values {
-		ref, err := reference.ParseNormalizedNamed(t)
+		ref, err := imageref.Parse(t)
 		if err != nil {
 			return err
 		}
-		server := reference.Domain(ref)
+		server := ref.Domain
 		if server == "docker.io" {
 			server = authfile.IndexServer
 		}
@@ -190,7 +188,7 @@ func (b *builder) push(ctx context.Context, cl *client.Client, conf *authfile.Fi
 		if err != nil {
 			return err
 		}
-		body, err := cl.ImagePush(ctx, reference.FamiliarString(reference.TagNameOnly(ref)), moby.ImagePushOptions{RegistryAuth: header})
+		body, err := cl.ImagePush(ctx, ref.Tagged().FamiliarString(), client.ImagePushOptions{Auth: header})
 		if err != nil {
 			return err
 		}
@@ -211,11 +209,11 @@ func (b *builder) push(ctx context.Context, cl *client.Client, conf *authfile.Fi
 func names(tags []string) (string, error) {
 	var out []string
 	for _, t := range tags {
-		ref, err := reference.ParseNormalizedNamed(t)
+		ref, err := imageref.Parse(t)
 		if err != nil {
 			return "", fmt.Errorf("invalid tag %q: %w", t, err)
 		}
-		out = append(out, reference.TagNameOnly(ref).String())
+		out = append(out, ref.Tagged().String())
 	}
 	return strings.Join(out, ","), nil
 }

@@ -4,27 +4,28 @@ import (
 	"context"
 	"time"
 
-	moby "github.com/moby/moby/client"
 	"github.com/moby/term"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 // Size is the size of the terminal that stream is; zero if it is none.
-func Size(stream any) moby.ConsoleSize {
+func Size(stream any) client.ConsoleSize {
 	fd, is := term.GetFdInfo(stream)
 	if !is {
-		return moby.ConsoleSize{}
+		return client.ConsoleSize{}
 	}
 	ws, err := term.GetWinsize(fd)
 	if err != nil {
-		return moby.ConsoleSize{}
+		return client.ConsoleSize{}
 	}
-	return moby.ConsoleSize{Height: uint(ws.Height), Width: uint(ws.Width)}
+	return client.ConsoleSize{Height: uint(ws.Height), Width: uint(ws.Width)}
 }
 
 // FollowSize calls resize with the terminal's size, now and whenever it
 // changes, until ctx ends. The first call is repeated for a while: the process
 // may not be there yet.
-func FollowSize(ctx context.Context, stream any, resize func(ctx context.Context, s moby.ConsoleSize) error) {
+func FollowSize(ctx context.Context, stream any, resize func(ctx context.Context, s client.ConsoleSize) error) {
 	if _, is := term.GetFdInfo(stream); !is {
 		return
 	}
@@ -33,7 +34,7 @@ func FollowSize(ctx context.Context, stream any, resize func(ctx context.Context
 		defer stop()
 		for try := 0; try < 10; try++ {
 			s := Size(stream)
-			if s == (moby.ConsoleSize{}) || resize(ctx, s) == nil {
+			if s == (client.ConsoleSize{}) || resize(ctx, s) == nil {
 				break
 			}
 			select {
@@ -47,7 +48,7 @@ func FollowSize(ctx context.Context, stream any, resize func(ctx context.Context
 			case <-ctx.Done():
 				return
 			case <-changed:
-				if s := Size(stream); s != (moby.ConsoleSize{}) {
+				if s := Size(stream); s != (client.ConsoleSize{}) {
 					_ = resize(ctx, s)
 				}
 			}

@@ -11,8 +11,9 @@ import (
 	"os/signal"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
-	moby "github.com/moby/moby/client"
 	"github.com/moby/term"
+
+	"github.com/skiff-containers/skiff/client"
 )
 
 // ErrDetached says that the user typed the detach keys.
@@ -28,7 +29,7 @@ type Session struct {
 	Out, Err   io.Writer
 	TTY        bool
 	DetachKeys string
-	Conn       *moby.HijackedResponse
+	Conn       *client.Conn
 }
 
 // Run moves bytes until the container's output ends, the user detaches, or ctx
@@ -140,9 +141,9 @@ func (s *Session) copyOutput() error {
 	}
 	var err error
 	if s.TTY {
-		_, err = io.Copy(out, s.Conn.Reader)
+		_, err = io.Copy(out, s.Conn)
 	} else {
-		_, err = stdcopy.StdCopy(out, errOut, s.Conn.Reader)
+		_, err = stdcopy.StdCopy(out, errOut, s.Conn)
 	}
 	return err
 }
@@ -151,7 +152,7 @@ func (s *Session) copyOutput() error {
 // the detach keys are an error: a container that no longer reads is none.
 func (s *Session) copyInput(in io.Reader) error {
 	if s.In != nil {
-		_, err := io.Copy(s.Conn.Conn, in)
+		_, err := io.Copy(s.Conn, in)
 		var esc term.EscapeError
 		if errors.As(err, &esc) {
 			return ErrDetached

@@ -29,6 +29,7 @@ type Options struct {
 	Log      *slog.Logger
 
 	Runtime  runtime.Runtime
+	Runtimes map[string]runtime.External // others that containers may name
 	Networks Networks
 	Images   Images
 	Volumes  Volumes

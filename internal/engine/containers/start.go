@@ -193,6 +193,10 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 
 // plan works the launch out, but for the network.
 func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launch, error) {
+	external, err := s.external(rec)
+	if err != nil {
+		return nil, err
+	}
 	rootfs, err := s.rootfs(ctx, c, rec)
 	if err != nil {
 		return nil, err
@@ -220,8 +224,20 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launc
 	return &runtime.Launch{
 		ID: c.id, Spec: oci, Rootfs: rootfs, IO: rec.runtimeIO(), Log: rec.Log,
 		Init: spec.UseInit(rec.HostConfig, s.o.Spec.Init),
-		User: user,
+		User: user, External: external,
 	}, nil
+}
+
+// external is the runtime that a container names, nil for the built-in one.
+func (s *Service) external(rec *Record) (*runtime.External, error) {
+	name := rec.HostConfig.Runtime
+	if e, ok := s.o.Runtimes[name]; ok {
+		return &e, nil
+	}
+	if !spec.IsBuiltin(name) { // it was configured when the container was made
+		return nil, errs.Newf(errs.Invalid, "unknown or invalid runtime name: %s", name)
+	}
+	return nil, nil
 }
 
 // specInput is all of the specification's input but its mounts.

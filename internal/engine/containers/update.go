@@ -18,6 +18,9 @@ func (s *Service) Update(ctx context.Context, id string, u container.UpdateConfi
 			return none, errs.With(errs.Invalid, err)
 		}
 	}
+	if err := checkFixed(&u.Resources); err != nil {
+		return none, err
+	}
 	warnings, err := spec.ValidateResources(&u.Resources, s.o.Spec.Host, true)
 	if err != nil {
 		return none, err
@@ -69,6 +72,21 @@ func (s *Service) update(ctx context.Context, c *ctr, u container.UpdateConfig) 
 	}
 	if !after.RestartPolicy.IsSame(&before.RestartPolicy) && after.RestartPolicy.IsNone() {
 		s.giveUp(ctx, c)
+	}
+	return nil
+}
+
+// checkFixed refuses what is settled when a container is made. Docker lets it
+// pass, and does nothing.
+func checkFixed(r *container.Resources) error {
+	for name, given := range map[string]bool{
+		"CgroupParent": r.CgroupParent != "", "Devices": len(r.Devices) > 0, "DeviceCgroupRules": len(r.DeviceCgroupRules) > 0,
+		"DeviceRequests": len(r.DeviceRequests) > 0, "MemorySwappiness": r.MemorySwappiness != nil && *r.MemorySwappiness != -1,
+		"OomKillDisable": r.OomKillDisable != nil && *r.OomKillDisable, "Ulimits": len(r.Ulimits) > 0,
+	} {
+		if given {
+			return errs.Newf(errs.Unsupported, "%s of a container cannot be updated", name)
+		}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
 			"Arch":          runtime.GOARCH,
 			"BuildTime":     s.c.BuildTime,
 			"KernelVersion": kernel,
-			"Experimental":  "false",
+			"Experimental":  strconv.FormatBool(s.c.Experimental),
 		},
 	}
 	return &system.VersionResponse{
@@ -76,6 +76,7 @@ func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
 		GitCommit:     s.c.Commit,
 		GoVersion:     runtime.Version(),
 		KernelVersion: kernel,
+		Experimental:  s.c.Experimental,
 		BuildTime:     s.c.BuildTime,
 	}, nil
 }
@@ -94,6 +95,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		ServerVersion:       s.c.Version,
 		DockerRootDir:       s.c.Root,
 		Debug:               s.c.Debug,
+		ExperimentalBuild:   s.c.Experimental,
 		Labels:              list(s.c.Labels),
 		Driver:              s.c.Driver,
 		DriverStatus:        s.c.DriverStatus,

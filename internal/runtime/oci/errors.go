@@ -82,8 +82,13 @@ func startError(prefix string, r *runtime.External, args []string, err error) er
 		return errs.Newf(errs.KindOf(err), "%sruntime %s: %w", prefix, r.Name, err)
 	}
 	text, code := said.text, codeOf(said.text)
-	if code == 127 && !strings.Contains(text, notFound) && !strings.Contains(text, "no such file or directory") && len(args) > 0 {
-		text = fmt.Sprintf("exec: %q: %s in $PATH: %s", args[0], notFound, text) // clients look for these words
+	// Clients look for certain words.
+	switch has := func(words string) bool { return strings.Contains(text, words) }; {
+	case len(args) == 0:
+	case code == 127 && !has(notFound) && !has("no such file or directory"):
+		text = fmt.Sprintf("exec: %q: %s in $PATH: %s", args[0], notFound, text)
+	case code == 126 && !has("permission denied") && !has("is a directory"):
+		text = fmt.Sprintf("exec: %q: permission denied: %s", args[0], text)
 	}
 	return &runtime.StartError{Code: code, Text: prefix + text}
 }
@@ -107,7 +112,7 @@ func codeOf(text string) int {
 	switch {
 	case about && has(notFound, "executable file `", "no such file or directory", "not found in $path"):
 		return 127
-	case about && has("permission denied", "is a directory", "exec format error", "not a directory"):
+	case about && has("permission denied", "operation not permitted", "is a directory", "exec format error", "not a directory"):
 		return 126
 	}
 	return 125

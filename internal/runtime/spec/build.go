@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"maps"
 
 	"github.com/moby/moby/api/types/container"
@@ -119,7 +120,7 @@ func Defaults(h *container.HostConfig, host HostFacts, shmSize int64) {
 		h.MemorySwappiness = nil // how old clients say "unset"
 	}
 	if h.Runtime == "" {
-		h.Runtime = DefaultRuntime
+		h.Runtime = cmp.Or(host.DefaultRuntime, DefaultRuntime)
 	}
 	if h.MaskedPaths == nil && !h.Privileged {
 		h.MaskedPaths = append(defaultMaskedPaths(), host.MaskedPaths...)

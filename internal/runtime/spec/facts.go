@@ -14,6 +14,9 @@ type HostFacts struct {
 
 	AppArmor, SELinux, Seccomp bool
 
+	Runtimes       []string // names of other runtimes than the built-in one
+	DefaultRuntime string   // of containers that name none; "" is the built-in one
+
 	CPUs    int    // online
 	CPUSet  string // usable processors, as "0-3"; "" is unknown
 	MemSet  string // usable memory nodes

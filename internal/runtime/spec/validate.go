@@ -14,12 +14,6 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
-// DefaultRuntime is the name of the built-in launcher.
-const DefaultRuntime = "skiff"
-
-// runtimeNames are accepted for it, as clients and compose files name docker's.
-const runtimeNames = "skiff runc io.containerd.runc.v2"
-
 // maxHostname is the kernel's __NEW_UTS_LEN.
 const maxHostname = 64
 
@@ -35,6 +29,7 @@ func Validate(c *container.Config, h *container.HostConfig, host HostFacts) ([]s
 		return warnings, err
 	}
 	for _, check := range []func() error{
+		func() error { return checkRuntime(h.Runtime, host) },
 		func() error { return checkUnsupported(h) },
 		func() error { return checkModes(h) },
 		func() error { return checkPolicy(h) },
@@ -121,8 +116,6 @@ func checkHealth(hc *container.HealthConfig) error {
 // checkUnsupported refuses what docker has and Skiff does not.
 func checkUnsupported(h *container.HostConfig) error {
 	switch {
-	case h.Runtime != "" && !slices.Contains(strings.Fields(runtimeNames), h.Runtime):
-		return errs.Newf(errs.Invalid, "unknown or invalid runtime name: %s", h.Runtime)
 	case !h.Isolation.IsDefault():
 		return errs.Newf(errs.Invalid, "invalid isolation '%s' on linux", h.Isolation)
 	case len(h.StorageOpt) > 0:
