@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,14 +74,14 @@ func (h *hold) await(w *file) error {
 // unsent tells how many bytes of the file that the next rotation drops were not
 // sent.
 func (h *hold) unsent(w *file) (int64, error) {
-	victim := entry{name: w.path, id: idOf(w.f)}
 	all := settledList(w.path)
-	n := w.maxFiles - 1
-	if n > 0 {
-		if n >= len(all) {
-			return 0, nil // nothing is dropped
-		}
-		victim = all[n]
+	last := w.path
+	if w.maxFiles > 1 {
+		last += "." + strconv.Itoa(w.maxFiles-1)
+	}
+	n := slices.IndexFunc(all, func(e entry) bool { return e.name == last || e.name == last+".gz" })
+	if n < 0 {
+		return 0, nil // nothing is dropped
 	}
 	k, err := loadMark(h.mark)
 	if err != nil {
@@ -93,7 +94,7 @@ func (h *hold) unsent(w *file) (int64, error) {
 	if at >= 0 && at < n {
 		return 0, nil // in a newer file
 	}
-	size, err := rawSize(victim)
+	size, err := rawSize(all[n])
 	if err == nil && at == n {
 		size -= k.off
 	}

@@ -55,26 +55,29 @@ type entry struct {
 	was  fileID // the file that was compressed
 }
 
-// list takes down the files of a log, the current one first; a place whose file
-// is just being renamed is left out.
+// list takes down the files of a log, the current one first. A rotation that is
+// under way leaves one place empty at a time: what comes after it still counts.
 func list(path string) []entry {
 	var out []entry
+	missing := false
 	for n := range maxSegments {
 		name := path
 		if n > 0 {
 			name += "." + strconv.Itoa(n)
 		}
-		if id, ok := identify(unix.AT_FDCWD, name, 0); ok {
-			out = append(out, entry{name: name, id: id})
-			continue
-		}
-		if n > 0 {
+		id, ok := identify(unix.AT_FDCWD, name, 0)
+		e := entry{name: name, id: id}
+		if !ok && n > 0 {
 			name += ".gz"
-			if id, ok := identify(unix.AT_FDCWD, name, 0); ok {
-				out = append(out, entry{name, id, true, packedID(name)})
-				continue
+			if id, ok = identify(unix.AT_FDCWD, name, 0); ok {
+				e = entry{name, id, true, packedID(name)}
 			}
+		}
+		if !ok && missing {
 			break
+		}
+		if missing = !ok; ok {
+			out = append(out, e)
 		}
 	}
 	return out

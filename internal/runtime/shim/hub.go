@@ -181,13 +181,18 @@ func (h *hub) finish(grace time.Duration) {
 		for _, f := range h.sources {
 			_ = f.SetReadDeadline(time.Now())
 		}
-		if w, ok := h.out.(interface{ Release() }); ok {
-			w.Release()
-		}
+		h.release()
 		h.mu.Unlock()
 		<-done
 	}
 	h.close()
+}
+
+// release has a log that waits for room take the rest without; h.mu is held.
+func (h *hub) release() {
+	if w, ok := h.out.(interface{ Release() }); ok {
+		w.Release()
+	}
 }
 
 // close ends the streams and the log.
@@ -277,6 +282,7 @@ func (h *hub) halt() {
 	if h.stdin != nil {
 		_ = h.stdin.SetWriteDeadline(unixPast)
 	}
+	h.release()
 	h.mu.Unlock()
 	h.copying.Wait()
 	h.mu.Lock()

@@ -169,6 +169,18 @@ func (s *sink) sendFile(ctx context.Context, p []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	_, _, err = conn.WriteMsgUnix(nil, unix.UnixRights(int(f.Fd())), nil) //nolint:gosec // a descriptor fits
-	return err
+	// The net package passes no descriptors over a connected socket of datagrams.
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = rc.Write(func(to uintptr) bool {
+		serr = unix.Sendmsg(int(to), nil, unix.UnixRights(fd), nil, 0) //nolint:gosec // a descriptor fits
+		return serr != unix.EAGAIN && serr != unix.EINTR               //nolint:errorlint // as the call returns it
+	})
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("sendmsg", serr)
 }
