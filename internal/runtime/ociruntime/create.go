@@ -85,6 +85,7 @@ func (a *app) create(fs *flag.FlagSet) func(context.Context, []string) error {
 // newHost makes the launcher. What enters a container runs from a copy of this
 // program that nobody can write (CVE-2019-5736).
 func newHost() (*launch.Host, error) {
+	unix.Umask(0) // the child makes devices and directories with modes that are given
 	sys, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
