@@ -2,7 +2,11 @@
 
 package launch
 
-import "strings"
+import (
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
 
 // KnownNamespaces lists the kinds of namespaces a container may have.
 func KnownNamespaces() []string {
@@ -16,4 +20,17 @@ func KnownCapabilities() []string {
 		names[i] = "CAP_" + n
 	}
 	return names
+}
+
+// KnownMemoryModes lists the modes of a memory policy.
+func KnownMemoryModes() []string {
+	return []string{
+		string(specs.MpolBind), string(specs.MpolDefault), string(specs.MpolInterleave), string(specs.MpolLocal),
+		string(specs.MpolPreferred), string(specs.MpolPreferredMany), string(specs.MpolWeightedInterleave),
+	}
+}
+
+// KnownMemoryFlags lists the flags of a memory policy.
+func KnownMemoryFlags() []string {
+	return []string{string(specs.MpolFNumaBalancing), string(specs.MpolFRelativeNodes), string(specs.MpolFStaticNodes)}
 }

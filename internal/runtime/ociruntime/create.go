@@ -173,7 +173,7 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 		return nil, err
 	}
 	o := launch.Options{
-		MountPoint: filepath.Join(c.dir, "root"), ProcessOptions: launch.ProcessOptions{Files: files, NoNewKeyring: f.noKeyring},
+		MountPoint: filepath.Join(c.dir, "root"), Bundle: c.Bundle, ProcessOptions: launch.ProcessOptions{Files: files, NoNewKeyring: f.noKeyring},
 	}
 	if err := os.Mkdir(o.MountPoint, 0o711); err != nil {
 		return nil, err
@@ -196,9 +196,6 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 	}
 	c.PID = started.PID
 	if err := c.save(); err != nil { // from here on delete finds the process
-		return nil, err
-	}
-	if err := a.createHooks(ctx, c, started); err != nil {
 		return nil, err
 	}
 	if ch.console, err = started.Go(ctx); err != nil {

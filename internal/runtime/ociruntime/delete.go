@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
 )
 
 const killTimeout = 10 * time.Second
@@ -103,12 +104,10 @@ func (a *app) destroy(ctx context.Context, c *container) error {
 	if err := g.Delete(); err != nil {
 		return err
 	}
-	if h := c.Spec.Hooks; h != nil && c.PID != 0 {
-		// Whatever they answer, the container is gone.
-		if err := a.hooks(ctx, c, "poststop", h.Poststop, stopped); err != nil {
-			a.log.Warn(err.Error())
-		}
+	if err := launch.LeaveRDT(c.Spec, c.ID); err != nil {
+		a.log.Warn(err.Error())
 	}
+	a.poststop(ctx, c)
 	if err := os.RemoveAll(c.dir); err != nil {
 		return fmt.Errorf("delete container %s: %w", c.ID, err)
 	}

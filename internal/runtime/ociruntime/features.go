@@ -36,12 +36,15 @@ func supported() *features.Features {
 				Archs: seccomp.KnownArchs(), KnownFlags: seccomp.KnownFlags(), SupportedFlags: seccomp.KnownFlags(),
 			},
 			Apparmor: &features.Apparmor{Enabled: &yes},
-			Selinux:  &features.Selinux{Enabled: &no},
-			IntelRdt: &features.IntelRdt{Enabled: &no},
-			MountExtensions: &features.MountExtensions{
-				IDMap: &features.IDMap{Enabled: &no},
+			Selinux:  &features.Selinux{Enabled: &yes},
+			IntelRdt: &features.IntelRdt{Enabled: &yes, Schemata: &yes, Monitoring: &no},
+			MemoryPolicy: &features.MemoryPolicy{
+				Modes: launch.KnownMemoryModes(), Flags: launch.KnownMemoryFlags(),
 			},
-			NetDevices: &features.NetDevices{Enabled: &no},
+			MountExtensions: &features.MountExtensions{
+				IDMap: &features.IDMap{Enabled: &yes},
+			},
+			NetDevices: &features.NetDevices{Enabled: &yes},
 		},
 		Annotations: map[string]string{
 			"org.skiff-containers.version":               version.Version,

@@ -52,8 +52,6 @@ func (a *app) open(ctx context.Context, c *container) error {
 	if err := os.Remove(c.gate()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := a.poststart(ctx, c); err != nil {
-		return err
-	}
+	a.poststart(ctx, c)
 	return n.relay(ctx, c)
 }
