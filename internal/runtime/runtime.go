@@ -61,7 +61,9 @@ type User struct {
 	Groups []string `json:"groups,omitempty"`
 }
 
-// Rootfs is a container's root file system: an overlay, or a directory.
+// Rootfs is a container's root file system: an overlay, or a directory. In a
+// user namespace the layers of an overlay are mounted with mapped owners: they
+// hold those that the container sees. A directory is used as it is.
 type Rootfs struct {
 	Lower    []string `json:"lower,omitempty"` // topmost first, as in overlay's lowerdir
 	Upper    string   `json:"upper,omitempty"` // empty: the overlay is read-only

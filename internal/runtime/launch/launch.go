@@ -9,6 +9,12 @@
 // the container may not have and executes the command. The halves talk over a
 // socket that closes by itself when the command is executed: silence is success.
 //
+// All of the runtime specification is done or refused by name, before anything
+// is made (check.go). Where the child lacks a right, in a user namespace above
+// all, the parent prepares for it (userns.go): the child finds descriptors. A
+// user or time namespace is joined by a plain fork of one thread (fork.go).
+// Between create and start a child may wait at a gate (gate.go).
+//
 // Rules that keep the host safe from the image: nothing of it is opened but
 // below its own root (openat2, RESOLVE_IN_ROOT); every mount goes to a
 // descriptor; /dev is ours and made before; /proc is written through a private
@@ -82,7 +88,6 @@ type made struct {
 	Sources []int // by index of Spec.Mounts
 	Dev     bool  // the source of /dev has its devices
 	PIDs    int   // as PIDsFile
-	Limits  bool  // resource limits and the OOM score are set
 	Sysctls bool  // the network's sysctls are set
 }
 

@@ -67,6 +67,15 @@ func moveDevice(target int, name, as string) error {
 	if err != nil {
 		return err
 	}
+	// The kernel would find out when the device has left already.
+	if err := inNamespace(target, func() error {
+		if _, err := net.InterfaceByName(as); err == nil {
+			return errs.Newf(errs.Conflict, "the container's network namespace has a device %s", as)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
 	// A device that is up cannot be renamed by older kernels.
 	if err := here.link(dev.Index, 0, unix.IFF_UP, nil); err != nil {
 		return fmt.Errorf("set it down: %w", err)

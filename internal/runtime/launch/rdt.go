@@ -29,7 +29,7 @@ func joinRDT(root, id string, want *specs.LinuxIntelRdt) (tasks []*os.File, undo
 		return nil, nil, err
 	}
 	var made []string
-	undo = func() {
+	remove := func() {
 		for i := len(made) - 1; i >= 0; i-- {
 			_ = os.Remove(made[i])
 		}
@@ -39,8 +39,8 @@ func joinRDT(root, id string, want *specs.LinuxIntelRdt) (tasks []*os.File, undo
 			for _, f := range tasks {
 				_ = f.Close()
 			}
-			undo()
-			tasks, undo = nil, nil
+			remove()
+			tasks = nil
 		}
 	}()
 	group, err := rdtGroup(root, id, want)
@@ -57,16 +57,16 @@ func joinRDT(root, id string, want *specs.LinuxIntelRdt) (tasks []*os.File, undo
 		return nil, nil, fmt.Errorf("intelRdt: %w", err)
 	}
 	if fresh && want.ClosID != "" && schemata == "" {
-		return tasks, undo, errs.Newf(errs.Invalid, "intelRdt: there is no class of service %q", want.ClosID)
+		return tasks, remove, errs.Newf(errs.Invalid, "intelRdt: there is no class of service %q", want.ClosID)
 	}
 	if err := settleSchemata(filepath.Join(group, "schemata"), schemata, fresh); err != nil {
-		return tasks, undo, err
+		return tasks, remove, err
 	}
 	dirs := []string{group}
 	if want.EnableMonitoring {
 		mon := filepath.Join(group, "mon_groups", id)
 		if err := os.Mkdir(mon, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return tasks, undo, fmt.Errorf("intelRdt: %w", err)
+			return tasks, remove, fmt.Errorf("intelRdt: %w", err)
 		}
 		made = append(made, mon)
 		dirs = append(dirs, mon)
@@ -74,11 +74,11 @@ func joinRDT(root, id string, want *specs.LinuxIntelRdt) (tasks []*os.File, undo
 	for _, d := range dirs {
 		f, err := os.OpenFile(filepath.Join(d, "tasks"), os.O_WRONLY, 0)
 		if err != nil {
-			return tasks, undo, fmt.Errorf("intelRdt: %w", err)
+			return tasks, remove, fmt.Errorf("intelRdt: %w", err)
 		}
 		tasks = append(tasks, f)
 	}
-	return tasks, undo, nil
+	return tasks, remove, nil
 }
 
 // rdtGroup is the directory of a container's class of service.
@@ -162,15 +162,18 @@ func leaveRDT(root, id string, want *specs.LinuxIntelRdt) error {
 	if err != nil {
 		return err
 	}
+	remove := func(dir string) error {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("intelRdt: %w", err)
+		}
+		return nil
+	}
 	var all error
 	if want.EnableMonitoring {
-		all = os.Remove(filepath.Join(group, "mon_groups", id))
+		all = remove(filepath.Join(group, "mon_groups", id))
 	}
 	if want.ClosID == "" {
-		all = errors.Join(all, os.Remove(group))
-	}
-	if errors.Is(all, os.ErrNotExist) {
-		return nil
+		all = errors.Join(all, remove(group))
 	}
 	return all
 }

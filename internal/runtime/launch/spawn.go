@@ -81,8 +81,9 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 		req.MountNS = files.add(ns.mount)
 	}
 	if spec.Linux.IntelRdt != nil {
-		tasks, undo, err := joinRDT(resctrl, l.ID, spec.Linux.IntelRdt)
-		if err != nil {
+		var tasks []*os.File
+		var undo func()
+		if tasks, undo, err = joinRDT(resctrl, l.ID, spec.Linux.IntelRdt); err != nil {
 			return nil, err
 		}
 		defer func() {

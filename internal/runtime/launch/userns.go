@@ -403,7 +403,6 @@ func settle(pid int, req *request, files []uintptr, want *specs.Linux) error {
 			return fmt.Errorf("error setting rlimit type %s: %w", l.Type, err)
 		}
 	}
-	req.Made.Limits = true
 	if !req.OwnIO {
 		return nil
 	}

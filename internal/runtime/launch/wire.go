@@ -189,7 +189,6 @@ func (r *request) fields(c *coder) {
 	list(c, &r.Made.Sources, num[int])
 	c.flag(&r.Made.Dev)
 	num(c, &r.Made.PIDs)
-	c.flag(&r.Made.Limits)
 	c.flag(&r.Made.Sysctls)
 	c.flag(&r.UserNS)
 }

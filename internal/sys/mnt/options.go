@@ -97,16 +97,30 @@ func ParseOptions(words []string) Options {
 }
 
 func (o *Options) propagation(w string) bool {
-	p := map[string]uint64{"shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "private": unix.MS_PRIVATE, "unbindable": unix.MS_UNBINDABLE}
-	if v, ok := p[w]; ok {
-		o.Propagation, o.RecPropagation = v, false
-		return true
+	rec := false
+	v := propagationOf(w)
+	if v == 0 {
+		w, rec = strings.CutPrefix(w, "r")
+		if v = propagationOf(w); v == 0 || !rec {
+			return false
+		}
 	}
-	if v, ok := p[strings.TrimPrefix(w, "r")]; ok {
-		o.Propagation, o.RecPropagation = v, true
-		return true
+	o.Propagation, o.RecPropagation = v, rec
+	return true
+}
+
+func propagationOf(w string) uint64 {
+	switch w {
+	case "shared":
+		return unix.MS_SHARED
+	case "slave":
+		return unix.MS_SLAVE
+	case "private":
+		return unix.MS_PRIVATE
+	case "unbindable":
+		return unix.MS_UNBINDABLE
 	}
-	return false
+	return 0
 }
 
 func (o *Options) attr(w string) bool {
