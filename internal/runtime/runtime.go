@@ -39,6 +39,10 @@ type Launch struct {
 	// line; nil is the launcher that is built in.
 	External *External `json:"external,omitempty"`
 
+	// Restore makes the container anew from a checkpoint, instead of starting its
+	// command.
+	Restore *Checkpoint `json:"restore,omitempty"`
+
 	// NetNS is the network namespace to join; nil means what Spec.Linux.Namespaces
 	// says. It is passed to the shim as a descriptor, never as a path.
 	NetNS *os.File `json:"-"`
@@ -52,6 +56,13 @@ type External struct {
 	Name string   `json:"name"`           // as the configuration calls it
 	Path string   `json:"path"`           // its program; without a slash it is looked for in $PATH
 	Args []string `json:"args,omitempty"` // before the verb
+}
+
+// Checkpoint is a container saved to disk.
+type Checkpoint struct {
+	Dir          string `json:"dir"`
+	LeaveRunning bool   `json:"leaveRunning,omitempty"` // when it is made: otherwise the container ends with it
+	CRIU         string `json:"criu"`                   // the program
 }
 
 // User names who runs a process, as in docker's --user and --group-add. HOME is
@@ -187,6 +198,8 @@ type Runtime interface {
 	Resume(ctx context.Context, id string) error
 	// Update changes the limits of a running container.
 	Update(ctx context.Context, id string, r *specs.LinuxResources) error
+	// Checkpoint saves a running container to an empty directory.
+	Checkpoint(ctx context.Context, id string, to Checkpoint) error
 	// PIDs lists the processes of the container's cgroup.
 	PIDs(ctx context.Context, id string) ([]int, error)
 	// List tells of all containers the shim knows.

@@ -419,6 +419,16 @@ func (r *fakeRuntime) Kill(_ context.Context, id, exec string, sig int, _ bool) 
 }
 
 func (r *fakeRuntime) Resize(context.Context, string, string, uint, uint) error { return nil }
+func (r *fakeRuntime) Checkpoint(_ context.Context, id string, to runtime.Checkpoint) error {
+	if err := r.f.at("runtime.Checkpoint"); err != nil {
+		return err
+	}
+	if !to.LeaveRunning {
+		r.end(id, 137)
+	}
+	return nil
+}
+
 func (r *fakeRuntime) Pause(context.Context, string) error                      { return r.f.at("runtime.Pause") }
 
 func (r *fakeRuntime) Resume(context.Context, string) error { return r.f.at("runtime.Resume") }

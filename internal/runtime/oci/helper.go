@@ -20,6 +20,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/criu"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
@@ -46,6 +47,8 @@ type request struct {
 	Rootfs *runtime.Rootfs `json:",omitempty"`
 	NetNS  string          `json:",omitempty"`
 	Init   string          `json:",omitempty"` // file of the init to put before the command
+
+	Restore *criu.Restore `json:",omitempty"` // become criu
 
 	// Of an exec: the process, the file to describe it in, and the root that its
 	// user is looked up below.
@@ -102,6 +105,8 @@ func become() error {
 		return errNotInstalled(req.Argv[0], err)
 	}
 	switch {
+	case req.Restore != nil:
+		req.Argv, err = req.prepareRestore()
 	case req.Spec != nil:
 		err = req.makeBundle()
 	case req.Process != nil:

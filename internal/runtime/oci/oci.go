@@ -193,6 +193,7 @@ type call struct {
 	streams [3]*os.File // nil: none
 	io      *runtime.IO // of a process that is left behind
 	fresh   bool        // in a new mount namespace, kept as c.Mounts
+	more    []*os.File  // further descriptors, from fdMounts on, of a fresh one
 }
 
 // spawn runs an invocation that leaves a process behind, and finds that.
@@ -318,6 +319,7 @@ func (d *Driver) helper(ctx context.Context, k *call, out *os.File) error {
 	switch {
 	case k.fresh:
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS
+		cmd.ExtraFiles = append(cmd.ExtraFiles, k.more...)
 	case k.c.Mounts != nil:
 		k.req.Join = true
 		cmd.ExtraFiles = append(cmd.ExtraFiles, k.c.Mounts)

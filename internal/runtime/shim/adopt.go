@@ -90,6 +90,9 @@ func (s *server) adoptProcess(c *container, p *process) {
 		p.pidfd, p.child, e = file(kept.PIDFD, "pidfd"), kept.Child, kept.ends(p.rec.IO.TTY)
 		if p.rec.ExecID == "" {
 			c.mounts = file(mounts, "mounts")
+			if c.ext != nil {
+				c.ext.c.Mounts = c.mounts
+			}
 		}
 	} else {
 		err = s.findProcess(c, p)

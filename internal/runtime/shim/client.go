@@ -261,6 +261,12 @@ func (c *Client) Update(ctx context.Context, id string, r *specs.LinuxResources)
 	return err
 }
 
+// Checkpoint implements runtime.Runtime.
+func (c *Client) Checkpoint(ctx context.Context, id string, to runtime.Checkpoint) error {
+	_, err := c.call(ctx, &request{Op: "checkpoint", ID: id, Checkpoint: &to})
+	return err
+}
+
 // PIDs implements runtime.Runtime.
 func (c *Client) PIDs(ctx context.Context, id string) ([]int, error) {
 	r, err := c.call(ctx, &request{Op: "pids", ID: id})

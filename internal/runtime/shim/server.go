@@ -312,6 +312,8 @@ func (s *server) handle(ctx context.Context, req *request) (*response, error) {
 		return &response{}, s.resize(c, req.ExecID, req.Height, req.Width)
 	case "pause", "resume":
 		return &response{}, s.freeze(c, req.Op == "pause")
+	case "checkpoint":
+		return &response{}, s.checkpoint(ctx, c, req.Checkpoint)
 	case "update":
 		return &response{}, s.update(c, req.Resources)
 	case "pids":

@@ -32,7 +32,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		return none, err
 	}
 	var prog *seccomp.Program
-	if l.External == nil {
+	if l.External == nil && l.Restore == nil {
 		if prog, err = s.profile(l.Spec.Linux.Seccomp); err != nil {
 			return none, err
 		}
@@ -65,7 +65,13 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		}
 		return cloned(child, mountNamespace(child)), nil
 	}
+	if l.Restore != nil {
+		clone = func(streams launch.Streams) (*newborn, error) { return s.restore(ctx, c, l, streams) }
+	}
 	if l.External != nil {
+		if l.Restore != nil {
+			return none, errs.Newf(errs.Unsupported, "start: checkpoints of containers that runtime %s runs are not supported", l.External.Name)
+		}
 		clone = func(streams launch.Streams) (*newborn, error) { return s.createExternal(ctx, c, l, streams) }
 	} else {
 		if err := group.Create(); err != nil {

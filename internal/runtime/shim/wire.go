@@ -53,6 +53,8 @@ type request struct {
 	IO        runtime.IO            `json:"io,omitzero"`
 	Log       runtime.Log           `json:"log,omitzero"`
 	Resources *specs.LinuxResources `json:"resources,omitempty"`
+
+	Checkpoint *runtime.Checkpoint `json:"checkpoint,omitempty"`
 }
 
 type response struct {

@@ -208,3 +208,6 @@ func remove1(dir string) error {
 	}
 	return unix.Rmdir(dir)
 }
+
+// FreezerDir is the directory whose files freeze the group; "" if nothing can.
+func (g *Group) FreezerDir() string { return g.dir("freezer") }
