@@ -9,7 +9,9 @@
 //
 // What lies outside of a container (bind mounts, its network namespace, the
 // streams that its output goes to) is not saved but named; the names are kept in
-// [Meta], beside criu's images, and given anew at restore.
+// [Meta], beside criu's images, and given anew at restore. Control groups are
+// the caller's: what is restored is in the ones, and in the namespace of them,
+// that criu itself is started in.
 package criu
 
 import (
@@ -44,8 +46,6 @@ type Meta struct {
 	// Net is the name of the network namespace; "" is the host's.
 	Net    string  `json:"net,omitempty"`
 	Mounts []Mount `json:"mounts,omitempty"` // that came from outside
-	Cgroup string  `json:"cgroup,omitempty"`
-	Init   bool    `json:"init,omitempty"`
 }
 
 // Mount is one that came from outside of the container.
@@ -98,7 +98,7 @@ type Dump struct {
 func (d *Dump) Args() []string {
 	args := []string{
 		d.Program, "dump", "--tree", strconv.Itoa(d.PID), "--images-dir", d.Images, "--work-dir", d.Work, "--log-file", "dump.log", "-v4",
-		"--file-locks", "--tcp-close", "--network-lock=skip", "--manage-cgroups=soft",
+		"--file-locks", "--tcp-close", "--network-lock=skip", "--manage-cgroups=ignore",
 	}
 	if d.LeaveRunning {
 		args = append(args, "--leave-running")
@@ -154,7 +154,7 @@ type Restore struct {
 func (r *Restore) Args() ([]string, error) {
 	args := []string{
 		r.Program, "restore", "--images-dir", r.Images, "--work-dir", r.Work, "--log-file", "restore.log", "-v4",
-		"--file-locks", "--tcp-close", "--manage-cgroups=soft", "--restore-detached", "--restore-sibling", "--root", r.Root, "--pidfile", r.PIDFile,
+		"--file-locks", "--tcp-close", "--manage-cgroups=ignore", "--restore-detached", "--restore-sibling", "--root", r.Root, "--pidfile", r.PIDFile,
 	}
 	seen := map[string]bool{"": true}
 	for i, name := range r.Meta.Streams {

@@ -193,7 +193,8 @@ type call struct {
 	streams [3]*os.File // nil: none
 	io      *runtime.IO // of a process that is left behind
 	fresh   bool        // in a new mount namespace, kept as c.Mounts
-	more    []*os.File  // further descriptors, from fdMounts on, of a fresh one
+	place   func(pid int) error
+	more    []*os.File // further descriptors, from fdMounts on, of a fresh one
 }
 
 // spawn runs an invocation that leaves a process behind, and finds that.
@@ -335,6 +336,14 @@ func (d *Driver) helper(ctx context.Context, k *call, out *os.File) error {
 	if k.fresh {
 		k.c.Mounts, nsErr = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
 	}
+	if k.place != nil {
+		nsErr = errors.Join(nsErr, k.place(cmd.Process.Pid))
+	}
+	if nsErr != nil { // it hears nothing, and ends
+		_ = tell.Close()
+		_ = cmd.Wait()
+		return nsErr
+	}
 	sendErr := json.NewEncoder(tell).Encode(k.req)
 	_ = tell.Close()
 	var a reply
@@ -346,7 +355,7 @@ func (d *Driver) helper(ctx context.Context, k *call, out *os.File) error {
 	case err != nil:
 		return err
 	}
-	return errors.Join(nsErr, sendErr)
+	return sendErr
 }
 
 // std makes a stream that is not there the null device.

@@ -18,10 +18,19 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
 )
 
+// Restore is what a container is made anew from.
+type Restore struct {
+	Dir, Work string // the container's directory; where criu writes its log
+	Launch    *runtime.Launch
+	Meta      *criu.Meta
+	Streams   [3]*os.File
+	Place     func(pid int) error // puts a process into the container's control groups
+}
+
 // Restore has criu make a container of the built-in launcher anew: like a
-// runtime, it finds the root mounted in a namespace of its own. dir is the
-// container's, work is for criu's log.
-func (d *Driver) Restore(ctx context.Context, dir, work string, l *runtime.Launch, meta *criu.Meta, streams [3]*os.File) (*Process, error) {
+// runtime, it finds the root mounted in a namespace of its own.
+func (d *Driver) Restore(ctx context.Context, o *Restore) (*Process, error) {
+	dir, work, l, meta, streams := o.Dir, o.Work, o.Launch, o.Meta, o.Streams
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errTooLong)
 	defer cancel()
 	pidFile := filepath.Join(dir, "restored")
@@ -35,7 +44,7 @@ func (d *Driver) Restore(ctx context.Context, dir, work string, l *runtime.Launc
 	}
 	defer func() { _ = null.Close() }()
 	c := &Container{ID: l.ID, Bundle: dir, Runtime: runtime.External{Name: "criu"}}
-	k := &call{c: c, req: &request{Bundle: dir, Argv: []string{r.Program}, Spec: l.Spec, Rootfs: l.Rootfs, Restore: r}, fresh: true}
+	k := &call{c: c, req: &request{Bundle: dir, Argv: []string{r.Program}, Spec: l.Spec, Rootfs: l.Rootfs, Restore: r}, fresh: true, place: o.Place}
 	pass := func(f *os.File) int {
 		k.more = append(k.more, f)
 		return fdMounts + len(k.more) - 1
@@ -80,6 +89,11 @@ func (r *request) prepareRestore() ([]string, error) {
 	if err := cutPropagation(r.Bundle); err != nil {
 		return nil, err
 	}
+	if hasOwn(r.Spec, specs.CgroupNamespace) {
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			return nil, fmt.Errorf("cgroup namespace: %w", err)
+		}
+	}
 	root, err := launch.MountRoot(r.Rootfs, r.Restore.Root)
 	if err != nil {
 		return nil, err
@@ -88,7 +102,7 @@ func (r *request) prepareRestore() ([]string, error) {
 	if err := mountSubpaths(r.Bundle, r.Spec.Mounts); err != nil {
 		return nil, err
 	}
-	if r.Restore.Net < 0 && r.Restore.Meta.Net != "" && ownsNetwork(r.Spec) {
+	if r.Restore.Net < 0 && r.Restore.Meta.Net != "" && hasOwn(r.Spec, specs.NetworkNamespace) {
 		if r.Restore.Net, err = newNetwork(); err != nil {
 			return nil, fmt.Errorf("network namespace: %w", err)
 		}
@@ -97,9 +111,9 @@ func (r *request) prepareRestore() ([]string, error) {
 	return r.Restore.Args()
 }
 
-func ownsNetwork(s *specs.Spec) bool {
+func hasOwn(s *specs.Spec, ns specs.LinuxNamespaceType) bool {
 	return s.Linux != nil && slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
-		return n.Type == specs.NetworkNamespace && n.Path == ""
+		return n.Type == ns && n.Path == ""
 	})
 }
 

@@ -9,10 +9,14 @@ import (
 	"path/filepath"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/criu"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/oci"
 )
 
 const (
@@ -36,7 +40,6 @@ func (s *server) checkpoint(ctx context.Context, c *container, to *runtime.Check
 	if err != nil {
 		return err
 	}
-	meta.Cgroup = c.group.Path()
 	work, err := workDir(c)
 	if err != nil {
 		return err
@@ -87,6 +90,13 @@ func (s *server) canCheckpoint(c *container) error {
 	return nil
 }
 
+func pidsOf(spec *specs.Spec) *specs.LinuxPids {
+	if spec.Linux.Resources == nil {
+		return nil
+	}
+	return spec.Linux.Resources.Pids
+}
+
 func (s *server) executing(c *container) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,15 +120,16 @@ func (s *server) restore(ctx context.Context, c *container, l *runtime.Launch, s
 	if err != nil {
 		return nil, err
 	}
-	if meta.Cgroup != c.group.Path() {
-		return nil, errs.Newf(errs.Unsupported, "the checkpoint is of another container (control group %s): that is not supported", meta.Cgroup)
-	}
 	work, err := workDir(c)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.runtimes.Restore(ctx, c.dir, work, l, meta, streams)
+	p, err := s.runtimes.Restore(ctx, &oci.Restore{Dir: c.dir, Work: work, Launch: l, Meta: meta, Streams: streams, Place: c.group.Add})
+	if err == nil {
+		err = c.group.LimitPIDs(pidsOf(l.Spec)) // criu's own would have counted
+	}
 	if err != nil {
+		s.warn(c.id, s.signalAll(c, unix.SIGKILL))
 		return nil, err
 	}
 	mounts, err := os.Open("/proc/" + itoa(p.PID) + "/ns/mnt")

@@ -79,8 +79,10 @@ func openStreams(dir, execID string, io runtime.IO, passed [3]*os.File) (e *ends
 	return e, nil
 }
 
+// openFifo opens one, in a directory that nobody else writes to. Without
+// O_NOFOLLOW: criu gives a descriptor its flags again, by way of a link in /proc.
 func openFifo(path string, flags int) (*os.File, error) {
-	fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
