@@ -515,3 +515,37 @@ template(name="t" type="string" string="%%syslogfacility-text%%.%%syslogseverity
 		})
 	}
 }
+
+// TestLogDriverRestarts: what a container prints in each of its lives comes once,
+// also when daemons come and go in between, and what was not sent before the end
+// of one is sent by the next.
+func TestLogDriverRestarts(t *testing.T) {
+	d := daemon(t)
+	r := listen(t, "tcp", "127.0.0.1:0", splitLines)
+	d.Run("docker", "run", "--name", "lives", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+r.address,
+		"busybox", "sh", "-c", "echo x >> /n; echo number $(wc -l < /n)")
+	awaitNumbers(t, r, 1)
+	d.Run("docker", "start", "-a", "lives")
+	awaitNumbers(t, r, 2)
+	d.Terminate()
+	d.Launch()
+	d.Run("docker", "start", "-a", "lives")
+	awaitNumbers(t, r, 3)
+	d.Kill()
+	d.Launch()
+	d.Run("docker", "start", "-a", "lives")
+	awaitNumbers(t, r, 4)
+	r.await(4) // and none again
+
+	// The remote leaves after the start, and is back under the next daemon.
+	d.Run("docker", "run", "-d", "--name", "late", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+r.address,
+		"busybox", "sh", "-c", "until [ -e /go ]; do usleep 10000; done; echo number 5; echo number 6 >&2; echo -n number 7")
+	r.stop()
+	d.Run("docker", "exec", "late", "touch", "/go")
+	d.Run("docker", "wait", "late")
+	d.Terminate()
+	r.start()
+	d.Launch()
+	awaitNumbers(t, r, 7)
+	d.Run("docker", "rm", "late", "lives")
+}
