@@ -46,6 +46,7 @@ type world struct {
 	bus      *fakeBus
 	recs     *fakeRecords
 	shm      *fakeShm
+	logs     LogStore
 	failures *failures
 }
 
@@ -78,6 +79,7 @@ func newWorld(t *testing.T) *world {
 	w.bus = &fakeBus{}
 	w.shm = &fakeShm{f: w.failures, mounted: map[string]bool{}}
 	w.recs = &fakeRecords{f: w.failures, rows: map[string]Record{}}
+	w.logs = fakeLogs{}
 	w.boot()
 	t.Cleanup(w.down)
 	return w
@@ -96,7 +98,7 @@ func (w *world) boot() {
 	w.t.Helper()
 	s, err := New(Options{
 		DataRoot: filepath.Join(w.dir, "data"), ExecRoot: filepath.Join(w.dir, "run"),
-		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: fakeLogs{}, Layers: w.layers,
+		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: w.logs, Layers: w.layers,
 		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1, Shm: w.shm,
 		Spec: SpecDefaults{Host: spec.HostFacts{
 			CgroupV2: true, CgroupNS: true, Seccomp: true, Cgroups: spec.AllCgroups(), CPUs: 2, RecursiveRO: true,
