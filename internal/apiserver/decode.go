@@ -64,8 +64,12 @@ func decodeJSON(body io.Reader, v any) error {
 	case err != nil:
 		return errs.Newf(errs.Invalid, "invalid JSON: %w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+	_, err = dec.Token()
+	switch {
+	case !errors.Is(err, io.EOF):
 		return errs.New(errs.Invalid, "unexpected content after JSON")
+	case in.N <= 0: // what follows the limit was not looked at
+		return errs.Newf(errs.Invalid, "request body is larger than %d bytes", maxJSON)
 	}
 	return nil
 }
