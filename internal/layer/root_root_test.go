@@ -227,8 +227,8 @@ func TestUntar(t *testing.T) {
 	}
 }
 
-// TestUntarStaysInside: CVE-2018-15664, CVE-2019-14271, CVE-2021-41089 and their
-// kind: an archive's own links, and the container's, must not lead out.
+// TestUntarStaysInside is what CVE-2018-15664, CVE-2021-41089 and their kind did: an
+// archive's own links, and the container's, must not lead out.
 func TestUntarStaysInside(t *testing.T) {
 	for name, hs := range map[string][]tar.Header{
 		"dots":                     {{Name: "../../../../secret", Typeflag: tar.TypeReg, Linkname: "bad"}},

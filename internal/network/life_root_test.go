@@ -220,8 +220,8 @@ func TestContainersOutliveTheDaemon(t *testing.T) {
 // attachedVeth is the interface of a sandbox of a manager that was closed.
 func (s *Sandbox) attachedVeth() string { return s.endpoints[0].veth }
 
-// CVE-2025-54388: rules lost when somebody reloads the host's firewall.
-func TestAFlushedTableComesBack(t *testing.T) {
+// The host's firewall is reloaded, and the rules that keep ports apart are lost.
+func TestCVE_2025_54388_AFlushedTableComesBack(t *testing.T) {
 	l := newLab(t)
 	out := l.outside()
 	web := l.run("web", []string{"bridge"}, publish(tcpPort(8080, 80)))
