@@ -188,6 +188,21 @@ func TestCVE_2022_0492_ReleaseAgent(t *testing.T) {
 	}
 }
 
+// The system calls that such attacks are made of are not to be had by default:
+// not by root, not by another, not in an exec.
+func TestDefaultProfileForbids(t *testing.T) {
+	d := daemon(t)
+	p := program(t, "syscalls")
+	for _, user := range []string{"root", "www"} {
+		want(t, user, d.Run("docker", append(append([]string{"run", "--rm", "--user", user}, p...), "busybox", "/attack")...), "")
+	}
+	id := d.Run("docker", append(append([]string{"run", "-d"}, p...), "busybox", "sleep", "1000")...)
+	want(t, "exec", d.Run("docker", "exec", id, "/attack"), "")
+	if open := d.Run("docker", append(append([]string{"run", "--rm", "--privileged"}, p...), "busybox", "/attack")...); !strings.Contains(open, "unshare mount: 0") {
+		t.Errorf("a privileged container is not: %q", open)
+	}
+}
+
 // With the host's namespace of control groups, they are read-only too.
 func TestCVE_2023_25809_CgroupsAreReadOnly(t *testing.T) {
 	d := daemon(t)

@@ -42,6 +42,8 @@ func runProgram(name string, args []string) int {
 		return spy()
 	case "keyring":
 		return keyring()
+	case "syscalls":
+		return syscalls()
 	}
 	fmt.Println("no such program:", name)
 	return 2
@@ -132,6 +134,42 @@ func spyOn(proc string, pid int, tell func(string, ...any)) {
 			_ = unix.PtraceDetach(pid)
 		}
 	}
+}
+
+// syscalls makes each call that opens the kernel further than a container needs,
+// and prints those that are not forbidden.
+func syscalls() int {
+	for name, call := range map[string][4]uintptr{
+		"unshare user":    {unix.SYS_UNSHARE, unix.CLONE_NEWUSER},
+		"unshare mount":   {unix.SYS_UNSHARE, unix.CLONE_NEWNS},
+		"setns":           {unix.SYS_SETNS, ^uintptr(0), 0},
+		"mount":           {unix.SYS_MOUNT, 0, 0, 0},
+		"umount2":         {unix.SYS_UMOUNT2, 0, 0},
+		"fsopen":          {unix.SYS_FSOPEN, 0, 0},
+		"open_tree clone": {unix.SYS_OPEN_TREE, ^uintptr(99), 0, unix.OPEN_TREE_CLONE},
+		"move_mount":      {unix.SYS_MOVE_MOUNT, ^uintptr(0), 0, ^uintptr(0)},
+		"mount_setattr":   {unix.SYS_MOUNT_SETATTR, ^uintptr(0), 0, 0},
+		"pivot_root":      {unix.SYS_PIVOT_ROOT, 0, 0},
+		"keyctl":          {unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, uintptr(0xfffffffd), 0},
+		"add_key":         {unix.SYS_ADD_KEY, 0, 0, 0},
+		"request_key":     {unix.SYS_REQUEST_KEY, 0, 0, 0},
+		"bpf":             {unix.SYS_BPF, 0, 0, 0},
+		"userfaultfd":     {unix.SYS_USERFAULTFD, 0},
+		"io_uring_setup":  {unix.SYS_IO_URING_SETUP, 1, 0},
+		"perf_event_open": {unix.SYS_PERF_EVENT_OPEN, 0, 0, 0},
+		"kexec_load":      {unix.SYS_KEXEC_LOAD, 0, 0, 0},
+		"init_module":     {unix.SYS_INIT_MODULE, 0, 0, 0},
+		"finit_module":    {unix.SYS_FINIT_MODULE, ^uintptr(0), 0, 0},
+		"open_by_handle":  {unix.SYS_OPEN_BY_HANDLE_AT, ^uintptr(0), 0, 0},
+		"AF_ALG":          {unix.SYS_SOCKET, unix.AF_ALG, unix.SOCK_SEQPACKET, 0},
+		"AF_VSOCK":        {unix.SYS_SOCKET, unix.AF_VSOCK, unix.SOCK_STREAM, 0},
+	} {
+		_, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3])
+		if errno != unix.EPERM && errno != unix.ENOSYS && errno != unix.EACCES {
+			fmt.Printf("%s: %d %v\n", name, errno, errno)
+		}
+	}
+	return 0
 }
 
 // hostMark is a file in the host's root that containers do not have.
