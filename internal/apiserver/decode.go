@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
@@ -17,6 +18,9 @@ import (
 
 // maxJSON bounds what a request body may hold where it is decoded into memory.
 const maxJSON = 8 << 20
+
+// jsonPatience is how long a client may take to send it.
+const jsonPatience = time.Minute
 
 // decode reads the JSON body into v. An empty body leaves v alone.
 func (r *request) decode(v any) error {
@@ -29,7 +33,7 @@ func (r *request) decode(v any) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	return decodeJSON(r.Body, v)
+	return r.decodeBody(v)
 }
 
 // decodeWhole is decode, where a body must be there.
@@ -37,6 +41,13 @@ func (r *request) decodeWhole(v any) error {
 	if err := r.checkJSON(); err != nil {
 		return err
 	}
+	return r.decodeBody(v)
+}
+
+// decodeBody is decodeJSON of the body, for clients that do not dawdle.
+func (r *request) decodeBody(v any) error {
+	_ = r.rc.SetReadDeadline(time.Now().Add(jsonPatience)) // HTTP/2 and tests have none
+	defer func() { _ = r.rc.SetReadDeadline(time.Time{}) }()
 	return decodeJSON(r.Body, v)
 }
 

@@ -25,6 +25,7 @@ type request struct {
 	v         apiVersion
 	name, sub string // what the path's variables stand for
 	log       *slog.Logger
+	rc        *http.ResponseController // of its connection
 }
 
 // ServeHTTP answers one request.
@@ -91,7 +92,7 @@ func (s *Server) serve(w *response, hr *http.Request, who caller, log *slog.Logg
 	if err != nil {
 		return errs.Newf(errs.Invalid, "invalid query: %w", err)
 	}
-	r := &request{hr, query(q), v, strings.TrimPrefix(name, "/"), sub, log} // docker shows names of containers with a slash
+	r := &request{hr, query(q), v, strings.TrimPrefix(name, "/"), sub, log, http.NewResponseController(w)} // docker shows names of containers with a slash
 	if rt.traits&endless != 0 {
 		ctx, cancel := context.WithCancelCause(hr.Context())
 		defer cancel(nil)

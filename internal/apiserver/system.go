@@ -69,7 +69,7 @@ func (s *Server) version(w http.ResponseWriter, r *request) error {
 
 func (s *Server) login(w http.ResponseWriter, r *request) error {
 	var a registry.AuthConfig // any media type: docker never asked for one here
-	if err := decodeJSON(r.Body, &a); err != nil {
+	if err := r.decodeBody(&a); err != nil {
 		return err
 	}
 	rep, err := s.Images.Login(r.Context(), &a)

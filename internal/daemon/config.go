@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -24,6 +25,7 @@ import (
 // dockerd's names; what is not offered is refused by name.
 type Config struct {
 	Hosts      []string
+	HostsRO    []string // sockets through which everything can be looked at, nothing changed
 	DataRoot   string
 	ExecRoot   string
 	Pidfile    string
@@ -102,6 +104,7 @@ func DefaultConfig() *Config {
 // AddFlags declares the flags, with dockerd's names, on fs.
 func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.Hosts, "host", "H", nil, "Daemon socket(s) to connect to (unix://, tcp://, fd://)")
+	fs.StringArrayVar(&c.HostsRO, "host-ro", nil, "Further socket(s) that only let look: nothing can be changed through them (unix://, tcp://)")
 	fs.StringVar(&c.DataRoot, "data-root", c.DataRoot, "Root directory of persistent state")
 	fs.StringVar(&c.ExecRoot, "exec-root", c.ExecRoot, "Root directory for execution state files")
 	fs.StringVarP(&c.Pidfile, "pidfile", "p", "", "Path to use for daemon PID file (default EXEC-ROOT/skiffd.pid)")
@@ -192,13 +195,12 @@ func (c *Config) Finish() error {
 		}
 	}
 	for _, h := range c.Hosts {
-		scheme, addr, ok := strings.Cut(h, "://")
-		check(ok && (scheme == "unix" || scheme == "tcp" || scheme == "fd"), "invalid --host %q: want unix://PATH, tcp://ADDR:PORT or fd://", h)
-		if scheme == "tcp" {
-			_, _, err := net.SplitHostPort(addr)
-			check(err == nil, "invalid --host %q: %v", h, err)
-			check(c.TLSVerify || c.InsecureTCP, "--host %s: refusing to serve TCP without mutual TLS: add --tlsverify --tlscacert --tlscert --tlskey, or --insecure-tcp-without-authentication", h)
-		}
+		c.checkHost("--host", h, check)
+	}
+	for _, h := range c.HostsRO {
+		c.checkHost("--host-ro", h, check)
+		check(!slices.Contains(c.Hosts, h), "%s is both --host and --host-ro", h)
+		check(!strings.HasPrefix(h, "fd://"), "invalid --host-ro %q: want unix://PATH or tcp://ADDR:PORT", h)
 	}
 	if c.TLS || c.TLSVerify {
 		check(c.TLSCert != "" && c.TLSKey != "", "TLS needs --tlscert and --tlskey")
@@ -283,4 +285,16 @@ func (b *bytesFlag) Set(s string) error {
 	}
 	*b = bytesFlag(n)
 	return nil
+}
+
+// checkHost checks the address of a socket.
+func (c *Config) checkHost(flag, h string, check func(ok bool, format string, args ...any)) {
+	scheme, addr, ok := strings.Cut(h, "://")
+	check(ok && (scheme == "unix" || scheme == "tcp" || scheme == "fd"), "invalid %s %q: want unix://PATH, tcp://ADDR:PORT or fd://", flag, h)
+	if scheme != "tcp" {
+		return
+	}
+	_, _, err := net.SplitHostPort(addr)
+	check(err == nil, "invalid %s %q: %v", flag, h, err)
+	check(c.TLSVerify || c.InsecureTCP, "%s %s: refusing to serve TCP without mutual TLS: add --tlsverify --tlscacert --tlscert --tlskey, or --insecure-tcp-without-authentication", flag, h)
 }

@@ -19,6 +19,7 @@ import (
 // fileKeys maps the keys of daemon.json that are not called like their flag.
 var fileKeys = map[string]string{
 	"hosts":                 "host",
+	"hosts-ro":              "host-ro",
 	"labels":                "label",
 	"insecure-registries":   "insecure-registry",
 	"registry-mirrors":      "registry-mirror",

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/skiff-containers/skiff/internal/apiserver"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
@@ -31,25 +32,38 @@ func (c *Config) listen() (ls []net.Listener, err error) {
 		}
 	}()
 	for _, h := range c.Hosts {
-		scheme, addr, _ := strings.Cut(h, "://")
-		var more []net.Listener
-		switch scheme {
-		case "unix":
-			more, err = one(c.listenUnix(addr))
-		case "tcp":
-			more, err = one(c.listenTCP(addr))
-		case "fd":
-			more, err = activation.Listeners()
-			if err == nil && len(more) == 0 {
-				err = errs.Newf(errs.Invalid, "--host %s: no sockets were passed by the service manager", h)
-			}
-		}
+		more, err := c.open(h)
 		if err != nil {
-			return ls, err
+			return ls, fmt.Errorf("--host %s: %w", h, err)
 		}
 		ls = append(ls, more...)
 	}
+	for _, h := range c.HostsRO {
+		more, err := c.open(h)
+		if err != nil {
+			return ls, fmt.Errorf("--host-ro %s: %w", h, err)
+		}
+		for _, l := range more {
+			ls = append(ls, apiserver.Limit(l, apiserver.ReadOnly))
+		}
+	}
 	return ls, nil
+}
+
+// open opens the sockets of an address.
+func (c *Config) open(host string) ([]net.Listener, error) {
+	scheme, addr, _ := strings.Cut(host, "://")
+	switch scheme {
+	case "unix":
+		return one(c.listenUnix(addr))
+	case "tcp":
+		return one(c.listenTCP(addr))
+	}
+	ls, err := activation.Listeners()
+	if err == nil && len(ls) == 0 {
+		err = errs.New(errs.Invalid, "no sockets were passed by the service manager")
+	}
+	return ls, err
 }
 
 func one(l net.Listener, err error) ([]net.Listener, error) {

@@ -146,6 +146,9 @@ func (d *Daemon) TryLaunch() error {
 		"--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--cgroup-parent", d.CgroupParent,
 		"--config-file", "/dev/null", "--log-level", "info",
 	}, d.args...)
+	for i := range args { // a test that gives -H has to give this one too
+		args[i] = strings.ReplaceAll(args[i], "SOCK", d.Sock)
+	}
 	d.cmd = exec.Command(Bin(d.t, "skiffd"), args...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
