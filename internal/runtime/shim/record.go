@@ -29,6 +29,7 @@ type record struct {
 	OwnPIDs   bool        `json:"ownPIDs,omitempty"`
 
 	External *runtime.External `json:"external,omitempty"`
+	After    *aftermath        `json:"after,omitempty"`
 
 	Exit *runtime.Exit `json:"exit,omitempty"`
 }

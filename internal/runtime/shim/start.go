@@ -45,6 +45,8 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { s.release(c); h.close() })
+	after := aftermathOf(l)
+	undo.Push(func() { s.afterEnd(c.id, after) })
 
 	if err := os.MkdirAll(filepath.Join(c.dir, "root"), 0o700); err != nil {
 		return none, err
@@ -56,7 +58,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	}
 	p := &process{
 		hub: h, child: true, done: make(chan struct{}),
-		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own, External: l.External},
+		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own, External: l.External, After: after},
 	}
 	clone := func(streams launch.Streams) (*newborn, error) {
 		child, err := s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})

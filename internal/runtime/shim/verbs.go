@@ -302,5 +302,6 @@ func (s *server) delete(c *container) error {
 	}
 	s.mu.Unlock()
 	s.dropWaiting(c.id) // those attached to execs that will not come
+	s.afterEnd(c.id, c.main.rec.After)
 	return nil
 }
