@@ -298,7 +298,9 @@ func (s *spawning) clone(c *Child, attr *syscall.ProcAttr) error {
 	for _, fd := range s.files.fds {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
-	if s.ns.user >= 0 || s.ns.time >= 0 {
+	// Into a new time namespace, too: some kernels refuse it to a child that still
+	// shares its parent's memory.
+	if s.ns.user >= 0 || s.ns.time >= 0 || s.ns.newTime {
 		return s.fork(c, attr)
 	}
 	pid, err := syscall.ForkExec(s.host.Exe, []string{InitName}, attr)
