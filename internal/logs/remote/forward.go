@@ -245,7 +245,7 @@ func (f *Forwarder) try() error {
 		f.sink = s
 	}
 	err := f.sink.Send(f.ctx, f.batch)
-	var r *Rejected
+	var r *RejectedError
 	if errors.As(err, &r) {
 		f.log.Warn("log lines are dropped: they cannot be sent", "lines", r.Messages, "err", r.Err)
 		return nil

@@ -181,7 +181,7 @@ func TestGivesUp(t *testing.T) {
 type rejecting struct{ Sure }
 
 func (rejecting) Send(_ context.Context, batch []Message) error {
-	var bad *Rejected
+	var bad *RejectedError
 	for range batch {
 		bad = bad.Reject(errBroken)
 	}

@@ -43,20 +43,20 @@ type Sink interface {
 	Close() error
 }
 
-// Rejected is a Send's error when the batch is done with, but for messages that
+// RejectedError is a Send's error when the batch is done with, but for messages that
 // could never be sent: sending them again would not help.
-type Rejected struct {
+type RejectedError struct {
 	Messages int
 	Err      error // the last one's
 }
 
 // Error says why.
-func (r *Rejected) Error() string { return r.Err.Error() }
+func (r *RejectedError) Error() string { return r.Err.Error() }
 
 // Reject counts one more message; r may be nil.
-func (r *Rejected) Reject(err error) *Rejected {
+func (r *RejectedError) Reject(err error) *RejectedError {
 	if r == nil {
-		r = &Rejected{}
+		r = &RejectedError{}
 	}
 	r.Messages++
 	r.Err = err
@@ -64,7 +64,7 @@ func (r *Rejected) Reject(err error) *Rejected {
 }
 
 // OrNil is r as an error, nil if nothing was rejected.
-func (r *Rejected) OrNil() error {
+func (r *RejectedError) OrNil() error {
 	if r == nil {
 		return nil
 	}

@@ -220,7 +220,7 @@ func (d *decoder) string() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	n := 0
+	var n int
 	switch {
 	case t&0xe0 == 0xa0:
 		n = int(t & 0x1f)

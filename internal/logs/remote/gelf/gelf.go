@@ -147,7 +147,7 @@ type datagrams struct {
 
 // Send is the Sink's.
 func (s *datagrams) Send(ctx context.Context, batch []remote.Message) error {
-	var bad *remote.Rejected
+	var bad *remote.RejectedError
 	for i := range batch {
 		if len(batch[i].Line) == 0 {
 			continue
