@@ -18,6 +18,7 @@ import (
 type file struct {
 	path     string
 	f        *os.File
+	id       fileID // of f
 	size     int64
 	maxSize  int64 // 0 or less: never rotated
 	maxFiles int
@@ -59,7 +60,7 @@ func (w *file) open(repair repairFunc) error {
 		_ = f.Close()
 		return err
 	}
-	w.f, w.size = f, size
+	w.f, w.id, w.size = f, idOf(f), size
 	return nil
 }
 
@@ -104,9 +105,9 @@ func (w *file) rotate() error {
 		_ = os.Remove(fresh)
 		return fmt.Errorf("rotate log: %w", err)
 	}
-	id := idOf(w.f)
+	id := w.id
 	_ = w.f.Close()
-	w.f, w.size = f, 0
+	w.f, w.id, w.size = f, idOf(f), 0
 	if w.compress && w.maxFiles > 1 {
 		w.packing.Go(func() {
 			_ = pack(w.path+".1", id) // on failure it is left as it is: readers take both

@@ -23,6 +23,7 @@ type jsonWriter struct {
 	attrs []byte // `"attrs":{…},` or nothing
 	held  [2][]byte
 	since [2]time.Time // when the held bytes' first came
+	skip  [2]int       // records that are in the log already: see Replay
 }
 
 func newJSONWriter(path string, maxSize int64, maxFiles int, compress bool, attrs map[string]string) (*jsonWriter, error) {
@@ -89,7 +90,11 @@ func (w *jsonWriter) Write(stream byte, at time.Time, p []byte) error {
 			w.held[i] = append(w.held[i], line...)
 			line, when = w.held[i], w.since[i]
 		}
-		out = w.appendLine(out, stream, when, line)
+		if w.skip[i] > 0 {
+			w.skip[i]--
+		} else {
+			out = w.appendLine(out, stream, when, line)
+		}
 		w.held[i] = w.held[i][:0]
 		p = p[n:]
 		if len(out) >= blockSize {

@@ -28,7 +28,7 @@ func (s *server) adopt() error {
 	}
 	found, err := s.vault.find()
 	if err != nil {
-		s.log.Warn("the keeper of terminals does not answer", "err", err)
+		s.log.Warn("the keeper does not answer", "err", err)
 	}
 	s.found = found
 	for _, d := range dirs {
@@ -98,12 +98,12 @@ func (s *server) adoptProcess(c *container, p *process) {
 		err = s.findProcess(c, p)
 		e = s.findStreams(c, p)
 	}
-	if e.stdin != nil {
-		name := keptStdin(c.id, p.rec.ExecID)
-		s.vault.take(name, e.stdin)
-		p.hub.noStdin = func() { s.vault.drop(name) }
-	}
-	p.hub.start(&s.pool, s.reopenLog(&p.rec), e.stdin, e.out[0], e.out[1])
+	s.vault.take(p.parts(e))
+	p.hub.noStdin = func() { s.vault.drop(key{c.id, p.rec.ExecID}.String() + keptStdin) }
+	out := s.reopenLog(&p.rec)
+	p.hub.journals = journals(c.dir, &p.rec, out)
+	p.hub.recover(out)
+	p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
 	if err != nil {
 		s.settle(c, p, runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, Code: 255, Unknown: true, At: time.Now()})
 		return
@@ -113,11 +113,13 @@ func (s *server) adoptProcess(c *container, p *process) {
 
 // findProcess looks for a process that an earlier shim has left to itself.
 func (s *server) findProcess(c *container, p *process) error {
-	fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
-	if err != nil {
-		return err
+	if p.pidfd = s.found[key{c.id, p.rec.ExecID}.String()+keptPIDFD]; p.pidfd == nil {
+		fd, err := proc.Open(p.rec.PID, p.rec.Ticks)
+		if err != nil {
+			return err
+		}
+		p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
-	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	if p.rec.ExecID == "" && c.ext == nil {
 		if f, err := os.Open("/proc/" + itoa(p.rec.PID) + "/ns/mnt"); err == nil {
 			c.mounts = f
@@ -126,23 +128,27 @@ func (s *server) findProcess(c *container, p *process) error {
 	return nil
 }
 
-// findStreams opens its streams again. What was printed before it ended is in
-// the fifos only if somebody still holds them; logs of the living go on.
+// findStreams takes its streams from the keeper. Without one, the fifos are
+// opened again; of a process that has ended they are empty then.
 func (s *server) findStreams(c *container, p *process) *ends {
-	name := keptStdin(c.id, p.rec.ExecID)
-	e, err := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
+	name := key{c.id, p.rec.ExecID}.String()
+	e := &ends{stdin: s.found[name+keptStdin]}
+	if p.rec.IO.TTY {
+		e.out[0] = e.stdin
+		return e
+	}
+	if e.out[0], e.out[1] = s.found[name+keptStdout], s.found[name+keptStderr]; e.out[0] != nil && e.out[1] != nil {
+		return e
+	}
+	again, err := reopenStreams(c.dir, p.rec.ExecID, p.rec.IO)
 	if err != nil {
 		s.log.Error("cannot read a container's output any more", "container", c.id, "err", err)
-		return &ends{}
+		return e
 	}
-	switch kept := s.found[name]; {
-	case kept != nil && p.rec.IO.TTY:
-		e.stdin, e.out[0] = kept, kept
-	case kept != nil:
-		e.stdin = kept
-	case p.rec.IO.Stdin && !p.rec.IO.Passed && !p.rec.IO.TTY && !s.vault.reach():
-		// Both are gone, so it has seen its stdin's end; it may open it again. This
-		// fails if it has closed its side: then nobody wants it.
+	e.out = again.out
+	if e.stdin == nil && p.rec.IO.Stdin && !p.rec.IO.Passed {
+		// It has seen its stdin's end; it may open it again. This fails if it has
+		// closed its side: then nobody wants it.
 		e.stdin, _ = openFifo(fifoPath(c.dir, p.rec.ExecID, 0), unix.O_WRONLY|unix.O_NONBLOCK)
 	}
 	return e

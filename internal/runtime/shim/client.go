@@ -100,10 +100,26 @@ func (c *Client) put(conn *net.UnixConn) {
 	c.idle = append(c.idle, conn)
 }
 
+// maxAttempts is how many shims may be killed over one request.
+const maxAttempts = 10
+
+// repeatable tells whether a request may be made once more of the next shim,
+// when nobody knows whether the last one has done it.
+func (r *request) repeatable() bool {
+	switch r.Op {
+	case "hello", "attach", "list", "pids", "resize", "pause", "resume", "update", "delete":
+		return true
+	case "kill":
+		return unix.Signal(r.Signal) == unix.SIGKILL
+	}
+	return false
+}
+
 // ask sends a request on a connection and returns it with the answer. What the
-// shim has certainly not seen is sent again on a new connection.
+// shim has certainly not seen, or may see twice, is sent again on a new
+// connection when one breaks.
 func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixConn, *response, error) {
-	for {
+	for attempt := 1; ; attempt++ {
 		conn, kept, err := c.get(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -131,6 +147,9 @@ func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixCon
 			}
 			if errs.Is(err, errs.Invalid) {
 				return nil, nil, err
+			}
+			if req.repeatable() && attempt < maxAttempts {
+				continue
 			}
 			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, err))
 		}

@@ -232,7 +232,11 @@ func children(t *testing.T, c *Client) []string {
 	}
 	var out []string
 	for _, f := range tasks {
-		out = append(out, strings.Fields(readFile(f))...)
+		for _, child := range strings.Fields(readFile(f)) {
+			if !strings.HasPrefix(readFile("/proc/"+child+"/cmdline"), keeperName+"\x00") {
+				out = append(out, child)
+			}
+		}
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
@@ -41,6 +42,10 @@ type hub struct {
 	halted  bool          // nobody reads or writes: the shim is being replaced
 	relays  bool          // a terminal is joined with passed descriptors
 	logErr  bool
+
+	// journals, by stream less one, of what goes to a log that can tell where it
+	// ends. Each is its stream's reader's.
+	journals [2]*journal
 
 	// noStdin is told once nothing can be sent to the process any more.
 	noStdin func()
@@ -95,6 +100,11 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 	if err != nil {
 		return
 	}
+	read, j := unix.Read, h.journals[stream-1]
+	log, _ := h.writer().(logs.Replayer)
+	if j != nil && log != nil {
+		read = func(fd int, p []byte) (int, error) { return j.take(log, fd, p) }
+	}
 	grown := false
 	for {
 		var buf *[]byte
@@ -102,9 +112,9 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 		var rerr error
 		err := rc.Read(func(fd uintptr) bool {
 			buf = pool.get()
-			n, rerr = unix.Read(int(fd), *buf)
+			n, rerr = read(int(fd), *buf)
 			for rerr == unix.EINTR {
-				n, rerr = unix.Read(int(fd), *buf)
+				n, rerr = read(int(fd), *buf)
 			}
 			if rerr == unix.EAGAIN {
 				pool.p.Put(buf)
@@ -130,6 +140,29 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 		}
 		h.print(stream, time.Now(), (*buf)[:n])
 		pool.p.Put(buf)
+		if j != nil && log != nil && j.logged(log) != nil {
+			h.log.Warn("a container's output is not safe from a kill of the shim", "journal", j.path)
+		}
+	}
+}
+
+func (h *hub) writer() LogWriter {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.out
+}
+
+// recover replays the journals into a log; h carries nothing yet.
+func (h *hub) recover(out LogWriter) {
+	log, ok := out.(logs.Replayer)
+	for _, j := range h.journals {
+		if j == nil || !ok {
+			continue
+		}
+		if err := j.recover(log); err != nil {
+			j.broken = true
+			h.log.Error("some of a container's output is lost", "journal", j.path, "err", err)
+		}
 	}
 }
 
@@ -225,6 +258,11 @@ func (h *hub) close() {
 			h.log.Error("cannot close a container's log", "err", err)
 		}
 	}
+	for _, j := range h.journals {
+		if j != nil {
+			j.close()
+		}
+	}
 }
 
 func (h *hub) closeStdin() {
@@ -289,9 +327,15 @@ func (h *hub) halt() {
 	out := h.out
 	h.out = nil
 	h.mu.Unlock()
-	if out != nil {
-		if err := out.Close(); err != nil {
-			h.log.Error("cannot close a container's log", "err", err)
+	if out == nil {
+		return
+	}
+	if err := out.Close(); err != nil {
+		h.log.Error("cannot close a container's log", "err", err)
+	}
+	for _, j := range h.journals {
+		if j != nil {
+			j.finish()
 		}
 	}
 }
@@ -304,6 +348,13 @@ func (h *hub) resume(pool *bufferPool, out LogWriter) {
 		return
 	}
 	h.halted, h.out = false, out
+	if log, ok := out.(logs.Replayer); ok {
+		for _, j := range h.journals {
+			if j != nil {
+				_ = j.logged(log)
+			}
+		}
+	}
 	for _, f := range h.sources {
 		_ = f.SetReadDeadline(never)
 	}

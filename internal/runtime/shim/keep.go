@@ -5,9 +5,11 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,64 +30,93 @@ type vault struct {
 // keepPatience is how long a keeper may take to say what it has.
 const keepPatience = 2 * time.Second
 
-// A process's terminal or stdin, in the keeper.
-func keptStdin(id, execID string) string { return key{id, execID}.String() + ":0" }
+// What the keeper has of a process, by the end of its name.
+const (
+	keptStdin  = ":0" // or the terminal
+	keptStdout = ":1"
+	keptStderr = ":2"
+	keptPIDFD  = ":p"
+)
 
-// put gives a descriptor to the keeper, which is started if there is none. Once
-// it is sent, it is safe, whoever is killed.
-func (v *vault) put(name string, f *os.File) {
+// parts are the descriptors of a process that it must not lose.
+func (p *process) parts(e *ends) map[string]*os.File {
+	name := key{p.rec.ID, p.rec.ExecID}.String()
+	m := map[string]*os.File{name + keptPIDFD: p.pidfd, name + keptStdin: e.stdin}
+	if !p.rec.IO.TTY {
+		m[name+keptStdout], m[name+keptStderr] = e.out[0], e.out[1]
+	}
+	for k, f := range m {
+		if f == nil {
+			delete(m, k)
+		}
+	}
+	return m
+}
+
+// warm starts a keeper ahead of its use.
+func (v *vault) warm() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.files[name] = f
-	if err := v.send("keep", name, f); err != nil {
-		v.s.log.Error("a terminal or stdin would not outlive this shim", "name", name, "err", err)
+	if v.conn == nil {
+		if err := v.open(); err != nil {
+			v.s.log.Error("no keeper", "err", err)
+		}
 	}
 }
 
-// drop lets the keeper close it.
-func (v *vault) drop(name string) {
+// put gives descriptors to the keeper, which is started if there is none. Once
+// they are sent, they are safe, whoever is killed.
+func (v *vault) put(files map[string]*os.File) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.files[name] == nil {
-		return
+	maps.Copy(v.files, files)
+	if v.conn == nil || v.send(files) != nil {
+		v.restock()
 	}
-	delete(v.files, name)
-	if v.conn != nil && send(v.conn, &keepMessage{Op: "drop", Key: name}) != nil {
+}
+
+// drop lets the keeper close what it has under these names.
+func (v *vault) drop(names ...string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	names = slices.DeleteFunc(names, func(n string) bool { return v.files[n] == nil })
+	for _, n := range names {
+		delete(v.files, n)
+	}
+	if len(names) > 0 && v.conn != nil && send(v.conn, &keepMessage{Op: "drop", Keys: names}) != nil {
 		v.hangUp()
 	}
 }
 
-func (v *vault) send(op, name string, f *os.File) error {
-	if v.conn == nil { // it has been told of none
-		if err := v.open(); err != nil {
-			return err
+// dropProcess lets the keeper close all it has of a process.
+func (v *vault) dropProcess(r *record) {
+	name := key{r.ID, r.ExecID}.String()
+	v.drop(name+keptStdin, name+keptStdout, name+keptStderr, name+keptPIDFD)
+}
+
+// send gives up to maxFDs descriptors to the keeper.
+func (v *vault) send(files map[string]*os.File) error {
+	var fds []int
+	m := &keepMessage{Op: "keep"}
+	for name, f := range files {
+		n := numbers{}
+		if fd := n.of(f); n.err == nil { // or it is closed, and dropped next
+			m.Keys, fds = append(m.Keys, name), append(fds, fd)
 		}
-		return v.sendAll()
 	}
-	n := numbers{}
-	fd := n.of(f)
-	if n.err != nil {
-		return n.err
+	if len(fds) == 0 {
+		return nil
 	}
-	err := send(v.conn, &keepMessage{Op: op, Key: name}, fd)
+	err := send(v.conn, m, fds...)
 	if err != nil {
 		v.hangUp()
-		if err = v.open(); err == nil {
-			err = v.sendAll()
-		}
 	}
 	return err
 }
 
 func (v *vault) sendAll() error {
 	for name, f := range v.files {
-		n := numbers{}
-		fd := n.of(f)
-		if n.err != nil {
-			continue // closed meanwhile: it is dropped next
-		}
-		if err := send(v.conn, &keepMessage{Op: "keep", Key: name}, fd); err != nil {
-			v.hangUp()
+		if err := v.send(map[string]*os.File{name: f}); err != nil {
 			return err
 		}
 	}
@@ -168,13 +199,18 @@ func (v *vault) attend(conn *net.UnixConn, pid int, reap func()) {
 	if len(v.files) == 0 {
 		return
 	}
-	v.s.log.Warn("the keeper of terminals has gone: starting another", "pid", pid)
+	v.s.log.Warn("the keeper has gone: starting another", "pid", pid)
+	v.restock()
+}
+
+// restock starts a keeper and gives it all there is.
+func (v *vault) restock() {
 	err := v.open()
 	if err == nil {
 		err = v.sendAll()
 	}
 	if err != nil {
-		v.s.log.Error("terminals and stdins would not outlive this shim", "err", err)
+		v.s.log.Error("a kill of this shim would cost containers their streams", "err", err)
 	}
 }
 
@@ -201,8 +237,8 @@ func (v *vault) find() (map[string]*os.File, error) {
 	for {
 		var m keepMessage
 		files, err := receive(conn, &m)
-		if err == nil && m.Key != "" && len(files) == 1 {
-			found[m.Key] = files[0]
+		if err == nil && len(m.Keys) == 1 && len(files) == 1 {
+			found[m.Keys[0]] = files[0]
 			continue
 		}
 		closeAll(files)
@@ -221,18 +257,26 @@ func (v *vault) find() (map[string]*os.File, error) {
 func (v *vault) claim(found map[string]*os.File) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	for name, f := range v.files {
+		if found[name] == nil && v.conn != nil {
+			_ = v.send(map[string]*os.File{name: f})
+		}
+	}
 	for name, f := range found {
 		if v.files[name] != f { // nobody wants it, or it was passed on another way
 			_ = f.Close()
 		}
 		if v.files[name] == nil && v.conn != nil {
-			_ = send(v.conn, &keepMessage{Op: "drop", Key: name})
+			_ = send(v.conn, &keepMessage{Op: "drop", Keys: []string{name}})
 		}
 	}
-	if v.conn == nil {
+	conn := v.conn
+	if conn == nil {
+		if len(v.files) > 0 {
+			v.restock()
+		}
 		return
 	}
-	conn := v.conn
 	pid, err := peerPID(conn)
 	if err != nil {
 		return
@@ -262,11 +306,11 @@ func (v *vault) child() int {
 	return v.pid
 }
 
-// take takes over one of those found, or that the program before this one had.
-func (v *vault) take(name string, f *os.File) {
+// take takes over some of those found, or that the program before this one had.
+func (v *vault) take(files map[string]*os.File) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.files[name] = f
+	maps.Copy(v.files, files)
 }
 
 // reach tells whether there is a keeper.

@@ -10,15 +10,17 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The keeper is a small process that does nothing but hold what cannot be
-// opened twice: terminals, and the writing ends of stdins, whose closing the
-// containers would see. So both outlive a shim that is killed. It is started
-// with the first of them, and ends when it holds none and no shim has it.
+// The keeper is a small process that does nothing but hold what must outlive a
+// shim that is killed: terminals and the writing ends of stdins, whose closing
+// containers would see; the pipes they print to, which are gone with the last
+// who has them; their pidfds, which know how they ended. It is started with the
+// first container, and ends when it holds nothing and no shim has it.
 
 // keeperName is the keeper's argv[0]; the next argument is the run directory.
 const keeperName = "skiff-keep"
@@ -27,14 +29,15 @@ const (
 	keepSocket = "keep.sock"
 	fdListen   = 3
 	keepIdle   = 5 * time.Second // how often a keeper without a shim looks whether it is still needed
-	keepDead   = time.Minute     // how long it keeps what nobody has the other end of
+	keepDead   = time.Minute     // how long it keeps what ended processes have left
 )
 
-// keepMessage is what shim and keeper say: "keep" (with the descriptor), "drop",
-// "list". The answer to the last is a message for each, and one without a key.
+// keepMessage is what shim and keeper say: "keep" (with a descriptor for each
+// key), "drop", "list". The answer to the last is a message for each, and one
+// without a key.
 type keepMessage struct {
-	Op  string `json:"op,omitempty"`
-	Key string `json:"key,omitempty"`
+	Op   string   `json:"op,omitempty"`
+	Keys []string `json:"keys,omitempty"`
 }
 
 type keeper struct {
@@ -110,13 +113,17 @@ func (k *keeper) serve(c *net.UnixConn) {
 		}
 		switch m.Op {
 		case "keep":
-			if len(files) == 1 {
-				closeAll([]*os.File{k.files[m.Key]})
-				k.files[m.Key], files = files[0], nil
+			for i, name := range m.Keys {
+				if i < len(files) {
+					closeAll([]*os.File{k.files[name]})
+					k.files[name], files[i] = files[i], nil
+				}
 			}
 		case "drop":
-			closeAll([]*os.File{k.files[m.Key]})
-			delete(k.files, m.Key)
+			for _, name := range m.Keys {
+				closeAll([]*os.File{k.files[name]})
+				delete(k.files, name)
+			}
 		case "list":
 			err = k.list(c)
 		}
@@ -134,19 +141,22 @@ func (k *keeper) list(c *net.UnixConn) error {
 		if n.err != nil {
 			return n.err
 		}
-		if err := send(c, &keepMessage{Key: name}, fd); err != nil {
+		if err := send(c, &keepMessage{Keys: []string{name}}, fd); err != nil {
 			return err
 		}
 	}
 	return send(c, &keepMessage{})
 }
 
-// needed tells whether somebody still has the other end of anything.
+// needed tells whether any of the processes still lives.
 func (k *keeper) needed() bool {
-	for _, f := range k.files {
+	for name, f := range k.files {
+		if !strings.HasSuffix(name, keptPIDFD) {
+			continue
+		}
 		n := numbers{}
-		p := []unix.PollFd{{Fd: int32(n.of(f))}}
-		if c, err := unix.Poll(p, 0); err != nil || c == 0 || p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0 {
+		p := []unix.PollFd{{Fd: int32(n.of(f)), Events: unix.POLLIN}}
+		if c, err := unix.Poll(p, 0); err != nil || c == 0 {
 			return true
 		}
 	}

@@ -105,6 +105,60 @@ func TestShimKilled(t *testing.T) {
 	}
 }
 
+// The shim is killed again and again while a container prints as fast as it
+// can: each line is in its log, once, whatever the format.
+func TestKilledInMidStream(t *testing.T) {
+	for _, driver := range []string{"json-file", "local"} {
+		t.Run(driver, func(t *testing.T) {
+			c, lower := shimOf(t), runtimetest.Rootfs(t)
+			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+			defer cancel()
+			exits, err := c.Events(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const lines = 800000
+			l := runtimetest.Launch(t, lower, "loud", "sh", "-c", fmt.Sprintf("seq 1 %d; printf partial >&2; sleep 0.1; echo ly >&2", lines))
+			l.Log = runtime.Log{Driver: driver, Path: filepath.Join(t.TempDir(), "log"), MaxSize: -1}
+			if _, err := c.Start(ctx, l); err != nil {
+				t.Fatal(err)
+			}
+			kills := 0
+			for ended := false; !ended; kills++ {
+				killShim(t, c)
+				select {
+				case e := <-exits:
+					ended = true
+					if e.Unknown || e.Code != 0 {
+						t.Errorf("exit %+v", e)
+					}
+				case <-time.After(15 * time.Millisecond):
+				}
+			}
+			t.Logf("%d kills", kills)
+			var out strings.Builder
+			rd, err := logs.Open(t.Context(), l.Log, logs.ReadOptions{Stdout: true, Stderr: true, Tail: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := rd.WriteTo(&out); err != nil {
+				t.Fatal(err)
+			}
+			_ = rd.Close()
+			stdout, stderr, err := runtimetest.Demux(strings.NewReader(out.String()))
+			if err != nil || stderr != "partially\n" {
+				t.Errorf("stderr %q, %v", stderr, err)
+			}
+			if n, err := linesOf(strings.NewReader(stdout)); n != lines || err != nil {
+				t.Errorf("%d lines, %v", n, err)
+			}
+			if err := c.Delete(ctx, l.ID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	c, lower := shimOf(t), runtimetest.Rootfs(t)
 	pid, err := c.Hello(t.Context())

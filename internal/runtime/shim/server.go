@@ -10,9 +10,10 @@
 //
 //	shim.sock      where clients connect (the directory is 0700, peers are checked)
 //	shim.lock      held by whoever is the shim
-//	keep.sock      of the keeper of terminals
+//	keep.sock      of the keeper
 //	c/ID/p-EXEC    record of a process: pid, start time, streams; later how it ended
 //	c/ID/N-EXEC    fifo of stream N
+//	c/ID/jN        journal of stream N: what is between its fifo and the log
 //	c/ID/root      where the container's root is mounted before it becomes "/"
 package shim
 

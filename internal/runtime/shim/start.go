@@ -27,6 +27,9 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	if err := validID(l.ID); err != nil {
 		return none, err
 	}
+	if !s.vault.reach() {
+		go s.vault.warm()
+	}
 	group, err := s.group(l.Spec)
 	if err != nil {
 		return none, err
@@ -187,10 +190,11 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	case console != nil && p.rec.IO.Passed:
 		p.hub.relay(console, passed)
 	case console != nil:
-		s.keepStdin(p, console)
+		s.keep(p, &ends{stdin: console})
 		p.hub.start(&s.pool, out, console, console)
 	default:
-		s.keepStdin(p, e.stdin)
+		s.keep(p, e)
+		p.hub.journals = journals(c.dir, &p.rec, out)
 		p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
 	}
 	return nil
@@ -208,14 +212,10 @@ func cloned(child *launch.Child, mounts *os.File) *newborn {
 	return &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
 }
 
-// keepStdin makes a process's stdin, or its terminal, outlive the shim.
-func (s *server) keepStdin(p *process, f *os.File) {
-	if f == nil {
-		return
-	}
-	name := keptStdin(p.rec.ID, p.rec.ExecID)
-	s.vault.put(name, f)
-	p.hub.noStdin = func() { s.vault.drop(name) }
+// keep makes a process's streams and pidfd outlive the shim.
+func (s *server) keep(p *process, e *ends) {
+	s.vault.put(p.parts(e))
+	p.hub.noStdin = func() { s.vault.drop(key{p.rec.ID, p.rec.ExecID}.String() + keptStdin) }
 }
 
 // discard ends a child that has not become the command, and reaps it.

@@ -103,7 +103,7 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 		}
 	}
 	p.hub.finish(orphanGrace)
-	s.vault.drop(keptStdin(c.id, p.rec.ExecID))
+	s.vault.dropProcess(&p.rec)
 	removeFifos(c.dir, p.rec.ExecID)
 	s.mu.Lock()
 	p.rec.Exit = &exit
