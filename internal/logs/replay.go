@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// Mark is a place in a log: where its next write goes.
-type Mark struct {
+// Place is a place in a log: where its next write goes.
+type Place struct {
 	Ino  uint64
 	Born int64
 	Size int64
 }
 
 // Replayer is a Writer that can go on after a crash in mid-write: whoever keeps
-// what comes until it is logged, and the mark of before, has each byte there once.
+// what comes until it is logged, and the place of before, has each byte there once.
 type Replayer interface {
 	Writer
-	// Mark tells where the log ends, and how many of the bytes written last are
+	// Place tells where the log ends, and how many of the bytes written last are
 	// held back.
-	Mark(stream byte) (m Mark, held int)
-	// Replay writes what may have been written, in part or whole, since the mark.
-	Replay(stream byte, at time.Time, p []byte, since Mark) error
+	Place(stream byte) (m Place, held int)
+	// Replay writes what may have been written, in part or whole, since the place.
+	Replay(stream byte, at time.Time, p []byte, since Place) error
 }
 
 var (
@@ -29,17 +29,17 @@ var (
 	_ Replayer = (*jsonWriter)(nil)
 )
 
-func (w *file) mark() Mark { return Mark{w.id.ino, w.id.born, w.size} }
+func (w *file) place() Place { return Place{w.id.ino, w.id.born, w.size} }
 
-// Mark implements Replayer.
-func (w *localWriter) Mark(byte) (Mark, int) {
+// Place implements Replayer.
+func (w *localWriter) Place(byte) (Place, int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.f.mark(), 0
+	return w.f.place(), 0
 }
 
 // Replay implements Replayer: frames hold the bytes as they came.
-func (w *localWriter) Replay(stream byte, at time.Time, p []byte, since Mark) error {
+func (w *localWriter) Replay(stream byte, at time.Time, p []byte, since Place) error {
 	done := 0
 	err := recordsSince(w.f.path, since, localFormat{}.decode, func(r *record) {
 		if r.stream == stream {
@@ -52,16 +52,16 @@ func (w *localWriter) Replay(stream byte, at time.Time, p []byte, since Mark) er
 	return w.Write(stream, at, p[done:])
 }
 
-// Mark implements Replayer.
-func (w *jsonWriter) Mark(stream byte) (Mark, int) {
+// Place implements Replayer.
+func (w *jsonWriter) Place(stream byte) (Place, int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.f.mark(), len(w.held[stream-1])
+	return w.f.place(), len(w.held[stream-1])
 }
 
 // Replay implements Replayer: the same bytes become the same records, so those
 // that are there are left out.
-func (w *jsonWriter) Replay(stream byte, at time.Time, p []byte, since Mark) error {
+func (w *jsonWriter) Replay(stream byte, at time.Time, p []byte, since Place) error {
 	done := 0
 	err := recordsSince(w.f.path, since, (&jsonFormat{}).decode, func(r *record) {
 		if r.stream == stream {
@@ -83,9 +83,9 @@ func (w *jsonWriter) Replay(stream byte, at time.Time, p []byte, since Mark) err
 
 type decodeFunc func(b []byte, off int64, f func(*record) bool) int
 
-// recordsSince calls f for all that was logged after the mark, in the file of
-// the mark and those that came after it. If that one is gone, it was long ago.
-func recordsSince(path string, since Mark, decode decodeFunc, f func(*record)) error {
+// recordsSince calls f for all that was logged after the place, in the file of
+// the place and those that came after it. If that one is gone, it was long ago.
+func recordsSince(path string, since Place, decode decodeFunc, f func(*record)) error {
 	all := list(path)
 	for n, e := range all {
 		if e.gz || e.id != (fileID{since.Ino, since.Born}) {

@@ -48,11 +48,11 @@ func TestReplay(t *testing.T) {
 					}
 				}
 				write(all[:at])
-				mark, held := w.Mark(Stdout)
+				place, held := w.Place(Stdout)
 				at -= held
 				write(all[at+held : crash]) // and no Close: what was held back is lost
 				w = open()
-				if err := w.Replay(Stdout, time.Now(), []byte(all[at:crash]), mark); err != nil {
+				if err := w.Replay(Stdout, time.Now(), []byte(all[at:crash]), place); err != nil {
 					t.Fatal(err)
 				}
 				write(all[crash:])

@@ -19,7 +19,7 @@ import (
 // logged is replayed by the next shim. Its head says how far the log has got:
 //
 //	0   8  all before this offset is logged
-//	8  24  mark of the log then (inode, birth, size)
+//	8  24  end of the log then (inode, birth, size)
 //	64     the stream; what is logged is punched out again
 type journal struct {
 	path   string
@@ -103,9 +103,9 @@ func (j *journal) logged(log logs.Replayer) error {
 	if j.f == nil || j.broken {
 		return nil
 	}
-	mark, held := log.Mark(j.stream)
+	place, held := log.Place(j.stream)
 	j.done = j.size - int64(held)
-	if err := j.writeHead(mark); err != nil {
+	if err := j.writeHead(place); err != nil {
 		j.broken = true
 		return err
 	}
@@ -115,7 +115,7 @@ func (j *journal) logged(log logs.Replayer) error {
 	return nil
 }
 
-func (j *journal) writeHead(m logs.Mark) error {
+func (j *journal) writeHead(m logs.Place) error {
 	var h [journalHead]byte
 	binary.LittleEndian.PutUint64(h[0:], uint64(j.done))
 	binary.LittleEndian.PutUint64(h[8:], m.Ino)
@@ -165,10 +165,10 @@ func (j *journal) recover(log logs.Replayer) error {
 		if _, err := j.f.ReadAt(p, j.done); err != nil {
 			return err
 		}
-		mark := logs.Mark{
+		place := logs.Place{
 			Ino: binary.LittleEndian.Uint64(h[8:]), Born: int64(binary.LittleEndian.Uint64(h[16:])), Size: int64(binary.LittleEndian.Uint64(h[24:])),
 		}
-		if err := log.Replay(j.stream, time.Now(), p, mark); err != nil {
+		if err := log.Replay(j.stream, time.Now(), p, place); err != nil {
 			return err
 		}
 	}
@@ -179,7 +179,7 @@ func (j *journal) recover(log logs.Replayer) error {
 func (j *journal) finish() {
 	if j.f != nil && !j.broken {
 		j.done = j.size
-		_ = j.writeHead(logs.Mark{})
+		_ = j.writeHead(logs.Place{})
 	}
 }
 
