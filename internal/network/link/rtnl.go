@@ -165,7 +165,7 @@ func ackError(body []byte, flags uint16) error {
 	if flags&unix.NLM_F_ACK_TLVS != 0 && len(body) > header {
 		rest := body[header:]
 		if flags&unix.NLM_F_CAPPED == 0 {
-			rest = rest[min(len(rest), int(binary.NativeEndian.Uint32(body[4:]))-unix.SizeofNlMsghdr):]
+			rest = rest[min(len(rest), max(0, int(binary.NativeEndian.Uint32(body[4:]))-unix.SizeofNlMsghdr)):]
 		}
 		if text := unix.ByteSliceToString(attribute(rest, unix.NLMSGERR_ATTR_MSG)); text != "" {
 			return fmt.Errorf("%w: %s", errno, text)
