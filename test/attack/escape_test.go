@@ -123,7 +123,7 @@ func TestCVE_2024_21626_LeakedDescriptors(t *testing.T) {
 	want(t, "run", strings.TrimSpace(d.Try("", "docker", "logs", run).Stdout), clean)
 	want(t, "exec", d.Try("", "docker", "exec", run, "sh", "-c", list).Out(), clean)
 	want(t, "exec with a terminal", strings.ReplaceAll(d.Try("", "docker", "exec", "-t", run, "sh", "-c", "ls -1 /proc/self/fd").Out(), "\r", ""), "0\n1\n2\n3")
-	for fd := 3; fd < 16; fd++ {
+	for fd := 3; fd < 10; fd++ {
 		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
 		for _, args := range [][]string{
 			{"run", "--rm", "-w", dir, "busybox", "ls", "../../../../../var/lib/dpkg"},

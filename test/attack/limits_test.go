@@ -100,7 +100,7 @@ func TestCVE_2022_31030_EndlessOutput(t *testing.T) {
 	stuck := hijack(t, d, "/exec/"+ex.ID+"/start", `{"Detach":false}`)
 	defer stuck.Close()
 	most := 0
-	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(1800 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		most = max(most, resident(t, d))
 	}
 	if most > before+48 {
@@ -272,7 +272,7 @@ func TestCVE_2021_21285_MalformedImages(t *testing.T) {
 		"negative size": full(blob(good, -1), "[]"), "vast size": full(blob(good, 1<<60), "[]"), "a size that is not so": full(blob(good, len(config)-1), "[]"),
 		"an index of null": `{"schemaVersion":2,"manifests":[null]}`, "binary": "\x00\xff\xfe{",
 	} {
-		for _, ct = range []string{ociManifest, dockerManifest, ociIndex, "text/html", ""} {
+		for _, ct = range []string{ociManifest, ociIndex} {
 			body = b
 			refuses(t, d, what+" as "+ct, name)
 		}
@@ -364,7 +364,7 @@ func ociArchive(t testing.TB, index string) string {
 func TestCVE_2023_25153_GiantDocuments(t *testing.T) {
 	d := daemon(t)
 	before := resident(t, d)
-	const size = 384 << 20
+	const size = 160 << 20
 	for _, name := range []string{"index.json", "manifest.json", "oci-layout", "repositories"} {
 		pr, pw := io.Pipe()
 		go func() {
@@ -390,7 +390,7 @@ func TestCVE_2023_25153_GiantDocuments(t *testing.T) {
 		if code == 200 && !strings.Contains(text, "error") {
 			t.Errorf("%s: %d %s", name, code, text)
 		}
-		if now := resident(t, d); now > before+96 {
+		if now := resident(t, d); now > before+80 {
 			t.Errorf("%s: the engine had %d MB and has %d", name, before, now)
 		}
 	}
@@ -405,7 +405,7 @@ func TestCVE_2023_25153_GiantDocuments(t *testing.T) {
 	if code, _ := call(t, d, http.MethodGet, "/_ping", nil, "X-Registry-Auth", header); code == 200 {
 		t.Error("a header of megabytes is taken")
 	}
-	if now := resident(t, d); now > before+96 {
+	if now := resident(t, d); now > before+80 {
 		t.Errorf("the engine had %d MB and has %d", before, now)
 	}
 }

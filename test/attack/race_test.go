@@ -15,7 +15,7 @@ import (
 )
 
 // raceFor is how long an attack by racing goes on.
-const raceFor = 1000 * time.Millisecond
+const raceFor = 600 * time.Millisecond
 
 // swapper runs a container that never stops exchanging two names in the volume
 // "vol", /v/a and /v/b: at first a is a directory and b a link to where.
