@@ -54,6 +54,7 @@ type Containers interface {
 	Commit(ctx context.Context, o containers.CommitOptions) (imageID string, err error)
 	ContainerStreams
 	ContainerFiles
+	Checkpoints
 	Execs
 }
 
@@ -66,6 +67,14 @@ type ContainerStreams interface {
 	// Stats calls each with a sample: once (oneShot: without the second sample
 	// that CPU percentages need), or every second until ctx ends.
 	Stats(ctx context.Context, id string, stream, oneShot bool, each func(*container.StatsResponse) error) error
+}
+
+// Checkpoints are containers saved to disk.
+type Checkpoints interface {
+	Checkpoint(ctx context.Context, id string, o containers.CheckpointOptions) error
+	Checkpoints(ctx context.Context, id, dir string) (names []string, err error)
+	RemoveCheckpoint(ctx context.Context, id, dir, name string) error
+	StartFrom(ctx context.Context, id, dir, name string) error
 }
 
 // ContainerFiles reach into a container's file system, running or not.

@@ -128,8 +128,11 @@ func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
 	if r.ContentLength > 7 || r.ContentLength == -1 { // more than an empty object
 		return errs.New(errs.Invalid, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
-	if r.get("checkpoint") != "" {
-		return errs.New(errs.Unsupported, "checkpoints are not supported")
+	if name := r.get("checkpoint"); name != "" {
+		if !s.o.Experimental {
+			return errs.New(errs.Invalid, "checkpoint is only supported in experimental mode")
+		}
+		return done(w, s.Containers.StartFrom(r.Context(), r.name, r.get("checkpoint-dir"), name))
 	}
 	return done(w, s.Containers.Start(r.Context(), r.name))
 }

@@ -53,14 +53,17 @@ type fakeContainer struct {
 	opts     containers.CreateOptions
 	state    container.ContainerState
 	code     int
-	in       *io.PipeReader
-	inW      *io.PipeWriter
-	out      *output
-	exited   chan struct{}
-	next     chan struct{} // closed at the next exit
-	removed  chan struct{}
-	kill     chan struct{}
-	size     [2]uint
+
+	checkpoints []string
+
+	in      *io.PipeReader
+	inW     *io.PipeWriter
+	out     *output
+	exited  chan struct{}
+	next    chan struct{} // closed at the next exit
+	removed chan struct{}
+	kill    chan struct{}
+	size    [2]uint
 }
 
 type fakeExec struct {
@@ -296,6 +299,34 @@ func (f fakeContainers) Restart(context.Context, string, containers.StopOptions)
 func (f fakeContainers) Pause(context.Context, string) error { return nil }
 
 func (f fakeContainers) Unpause(context.Context, string) error { return nil }
+
+func (f fakeContainers) Checkpoint(_ context.Context, id string, o containers.CheckpointOptions) error {
+	c, err := f.find(id)
+	if err == nil {
+		c.checkpoints = append(c.checkpoints, o.ID)
+	}
+	return err
+}
+
+func (f fakeContainers) Checkpoints(_ context.Context, id, _ string) ([]string, error) {
+	c, err := f.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.checkpoints, nil
+}
+
+func (f fakeContainers) RemoveCheckpoint(_ context.Context, id, _, name string) error {
+	c, err := f.find(id)
+	if err == nil {
+		c.checkpoints = slices.DeleteFunc(c.checkpoints, func(n string) bool { return n == name })
+	}
+	return err
+}
+
+func (f fakeContainers) StartFrom(ctx context.Context, id, _, _ string) error {
+	return f.Start(ctx, id)
+}
 
 func (f fakeContainers) Rename(_ context.Context, id, name string) error {
 	c, err := f.find(id)

@@ -44,7 +44,7 @@ type route struct {
 }
 
 func allRoutes() []route {
-	return slices.Concat(systemRoutes(), containerRoutes(), execRoutes(), imageRoutes(), networkRoutes(),
+	return slices.Concat(systemRoutes(), containerRoutes(), checkpointRoutes(), execRoutes(), imageRoutes(), networkRoutes(),
 		volumeRoutes(), buildRoutes(), swarmRoutes(), pluginRoutes(), refusedRoutes())
 }
 

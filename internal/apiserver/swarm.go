@@ -77,12 +77,8 @@ func noSuchPlugin(_ *Server, _ http.ResponseWriter, r *request) error {
 
 // refusedRoutes are docker's, and not offered here.
 func refusedRoutes() []route {
-	noCheckpoints := refuse(errs.New(errs.Unsupported, "checkpoints are not supported"))
 	noAttestations := refuse(errs.New(errs.Unsupported, "attestations of images are not supported"))
 	return []route{
-		{"GET", "/containers/{id}/checkpoints", read, 0, noCheckpoints},
-		{"POST", "/containers/{id}/checkpoints", write, 0, noCheckpoints},
-		{"DELETE", "/containers/{id}/checkpoints/{checkpoint}", write, 0, noCheckpoints},
 		{"GET", "/images/{name}/attestations", read, 55, noAttestations},
 	}
 }

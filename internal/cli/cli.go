@@ -105,6 +105,7 @@ func verbs() []verb {
 		{"info", groupCommon, newInfo},
 
 		{"builder", groupManage, newBuilderGroup},
+		{"checkpoint", groupManage, newCheckpointGroup},
 		{"container", groupManage, newContainerGroup},
 		{"image", groupManage, newImageGroup},
 		{"network", groupManage, newNetworkGroup},

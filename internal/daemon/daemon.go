@@ -36,6 +36,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/registryd"
 	"github.com/skiff-containers/skiff/internal/remote"
+	"github.com/skiff-containers/skiff/internal/runtime/criu"
 	"github.com/skiff-containers/skiff/internal/runtime/shim"
 	"github.com/skiff-containers/skiff/internal/runtime/spec/cdi"
 	"github.com/skiff-containers/skiff/internal/runtime/spec/hostfacts"
@@ -336,7 +337,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	facts.Runtimes, facts.DefaultRuntime = slices.Collect(maps.Keys(externals)), d.c.defaultRuntime()
 	s, err := containers.New(containers.Options{
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
-		Runtime: d.shim, Runtimes: externals, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
+		Runtime: d.shim, Runtimes: externals, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},

@@ -224,7 +224,7 @@ func (s *Service) retry(c *ctr) {
 		return
 	}
 	ctx := context.WithoutCancel(s.ctx)
-	if err := s.start(ctx, c); err != nil {
+	if err := s.start(ctx, c, nil); err != nil {
 		s.log.WarnContext(ctx, "cannot restart container", "container", c.id, "err", err)
 		s.giveUp(ctx, c)
 	}

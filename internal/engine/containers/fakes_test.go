@@ -431,7 +431,7 @@ func (r *fakeRuntime) Checkpoint(_ context.Context, id string, to runtime.Checkp
 	return nil
 }
 
-func (r *fakeRuntime) Pause(context.Context, string) error                      { return r.f.at("runtime.Pause") }
+func (r *fakeRuntime) Pause(context.Context, string) error { return r.f.at("runtime.Pause") }
 
 func (r *fakeRuntime) Resume(context.Context, string) error { return r.f.at("runtime.Resume") }
 

@@ -29,7 +29,8 @@ type Options struct {
 	Log      *slog.Logger
 
 	Runtime  runtime.Runtime
-	Runtimes map[string]runtime.External // others that containers may name
+	Runtimes map[string]runtime.External     // others that containers may name
+	CRIU     func() (path string, err error) // finds the program that checkpoints need; nil: none are made
 	Networks Networks
 	Images   Images
 	Volumes  Volumes

@@ -30,12 +30,12 @@ func (s *Service) Start(ctx context.Context, id string) error {
 		return err
 	}
 	defer done()
-	return s.startByHand(ctx, c)
+	return s.startByHand(ctx, c, nil)
 }
 
 // startByHand is a start that a person asked for: it forgets what the restart
-// policy counted. The caller has the turn.
-func (s *Service) startByHand(ctx context.Context, c *ctr) error {
+// policy counted, from a checkpoint if there is one. The caller has the turn.
+func (s *Service) startByHand(ctx context.Context, c *ctr, from *runtime.Checkpoint) error {
 	c.mu.Lock()
 	switch p := c.st.Phase; {
 	case p == Paused:
@@ -50,17 +50,17 @@ func (s *Service) startByHand(ctx context.Context, c *ctr) error {
 	}
 	c.st.Stopped, c.st.Restarts, c.backoff = false, 0, backoff{}
 	c.mu.Unlock()
-	return s.start(ctx, c)
+	return s.start(ctx, c, from)
 }
 
 // start brings a container up, or leaves it as it was with the failure noted.
 // The caller has the turn.
-func (s *Service) start(ctx context.Context, c *ctr) error {
+func (s *Service) start(ctx context.Context, c *ctr, from *runtime.Checkpoint) error {
 	if s.ctx.Err() != nil {
 		return errs.With(errs.Unavailable, errClosed)
 	}
 	ctx = context.WithoutCancel(ctx) // half a start helps nobody
-	err := s.launch(ctx, c)
+	err := s.launch(ctx, c, from)
 	if err == nil {
 		return nil
 	}
@@ -78,7 +78,7 @@ func commandErr(err error) error {
 }
 
 // launch does the work of a start, each step undone if a later one fails.
-func (s *Service) launch(ctx context.Context, c *ctr) error {
+func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) error {
 	var undo cleanup.Stack
 	defer undo.Run()
 	rec := c.record()
@@ -113,7 +113,7 @@ func (s *Service) launch(ctx context.Context, c *ctr) error {
 		undo.Push(func() { s.unmountShm(c.id) })
 	}
 	l := b.launch
-	l.NetNS = net.ns
+	l.NetNS, l.Restore = net.ns, from
 	if err := s.addFiles(c, &rec, net, l.Spec); err != nil {
 		return err
 	}

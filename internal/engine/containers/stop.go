@@ -217,7 +217,7 @@ func (s *Service) Restart(ctx context.Context, id string, o StopOptions) error {
 		return err
 	}
 	defer done()
-	if err := s.startByHand(ctx, c); err != nil && !errs.Is(err, errs.Unchanged) {
+	if err := s.startByHand(ctx, c, nil); err != nil && !errs.Is(err, errs.Unchanged) {
 		return fail(err)
 	}
 	rec := c.record()

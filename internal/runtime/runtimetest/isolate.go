@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -61,7 +62,16 @@ func CgroupParent() string { return "/skiff-test-" + strconv.Itoa(os.Getpid()) }
 // RemoveCgroupParent removes it, and tells what is left in it.
 func RemoveCgroupParent() error {
 	// Other runtimes make groups of version 2 also where nothing is limited by them.
-	if err := os.Remove("/sys/fs/cgroup/unified" + CgroupParent()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	v2 := "/sys/fs/cgroup/unified" + CgroupParent()
+	err := os.Remove(v2)
+	for range 100 { // a runtime may still be about to remove what is in it
+		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		err = os.Remove(v2)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	sys, err := cgroup.Detect()
