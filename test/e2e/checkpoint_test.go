@@ -18,7 +18,7 @@ import (
 func TestCheckpoint(t *testing.T) {
 	d := daemon(t, "--experimental")
 	d.Run("skiff", "run", "-d", "--name", "counter", "-h", "kept", "--restart", "always", "-v", "vol:/v", "-e", "A=b", "busybox", "sh", "-c",
-		"i=0; while :; do i=$((i+1)); echo $i; echo $i > /v/now; usleep 20000; done")
+		"echo kept > /v/now; i=0; while :; do i=$((i+1)); echo $i; usleep 20000; done")
 	want(t, "experimental", d.Run("skiff", "version", "-f", "{{.Server.Experimental}}"), "true")
 	if r := d.Try("", "skiff", "checkpoint", "create", "counter", "../up"); r.Code == 0 || !strings.Contains(r.Stderr, "Invalid checkpoint ID") {
 		t.Errorf("a path as a name: %s", r.Stderr)
@@ -81,7 +81,7 @@ func checkpoints(t *testing.T, d *harness.Daemon) {
 	want(t, "exec", d.Run("skiff", "exec", "counter", "sh", "-c", "hostname; grep -c ' /v ' /proc/mounts; ls /sys/class/net | tr '\\n' ' '"), "kept\n1\neth0 lo")
 	want(t, "pids", d.Run("skiff", "exec", "counter", "sh", "-c", "cat /proc/self/cgroup | grep -c pids:/$"), "1")
 	now, err := os.ReadFile(filepath.Join(d.DataRoot, "volumes/vol/_data/now"))
-	if err != nil || len(now) == 0 {
+	if err != nil || string(now) != "kept\n" {
 		t.Errorf("volume: %q, %v", now, err)
 	}
 	d.Run("skiff", "stop", "-t", "1", "counter")

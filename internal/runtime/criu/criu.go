@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -208,6 +209,11 @@ func Complaints(path string) string {
 	return complaints(data[max(0, len(data)-maxLog):])
 }
 
+// noise is what criu calls an error and gets over, or says after another one.
+func noise() []string {
+	return []string{"Can't setup RLIMIT_NOFILE for self", "Unable to create tun", "cgroupd: recv req error", "Dumping FAILED", "Restoring FAILED"}
+}
+
 func complaints(log []byte) string {
 	var lines []string
 	for line := range strings.Lines(string(log)) {
@@ -218,6 +224,9 @@ func complaints(log []byte) string {
 		// "Error (criu/file.c:12): what"
 		if _, after, ok := strings.Cut(text, "): "); ok {
 			text = after
+		}
+		if slices.ContainsFunc(noise(), func(n string) bool { return strings.Contains(text, n) }) {
+			continue
 		}
 		if text = strings.TrimSpace(text); len(lines) == 0 || lines[len(lines)-1] != text {
 			lines = append(lines, text)
