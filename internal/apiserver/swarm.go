@@ -57,7 +57,7 @@ func swarmRoutes() []route {
 func pluginRoutes() []route {
 	noPlugins := refuse(errs.New(errs.Unsupported, "managed plugins are not supported"))
 	return []route{
-		{"GET", "/plugins", read, 0, func(_ *Server, w http.ResponseWriter, _ *request) error { return ok(w, []any{}) }},
+		{"GET", "/plugins", read, 0, (*Server).pluginList},
 		{"GET", "/plugins/{name}/json", read, 0, noSuchPlugin},
 		{"GET", "/plugins/privileges", read, 0, noPlugins},
 		{"POST", "/plugins/pull", write, 0, noPlugins},
@@ -69,6 +69,15 @@ func pluginRoutes() []route {
 		{"POST", "/plugins/{name}/set", write, 0, noSuchPlugin},
 		{"DELETE", "/plugins/{name}", write, 0, noSuchPlugin},
 	}
+}
+
+// pluginList is always empty.
+func (s *Server) pluginList(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err == nil {
+		err = f.Check("capability", "enable", "enabled")
+	}
+	return answer(w, []any{}, err)
 }
 
 func noSuchPlugin(_ *Server, _ http.ResponseWriter, r *request) error {

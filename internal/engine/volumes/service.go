@@ -280,15 +280,15 @@ func (s *Service) List(_ context.Context, f filter.Set) (*volume.ListResponse, e
 	if err := f.Check("dangling", "driver", "label", "name"); err != nil {
 		return nil, err
 	}
+	dangling, err := f.Bool("dangling", false)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := &volume.ListResponse{Volumes: []volume.Volume{}}
 	for _, rec := range s.vols {
-		ok, err := s.matches(rec, f)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+		if s.matches(rec, f, dangling) {
 			out.Volumes = append(out.Volumes, *s.describe(rec))
 		}
 	}
@@ -296,17 +296,12 @@ func (s *Service) List(_ context.Context, f filter.Set) (*volume.ListResponse, e
 	return out, nil
 }
 
-func (s *Service) matches(rec *Record, f filter.Set) (bool, error) {
-	if f.Has("dangling") {
-		want, err := f.Bool("dangling", false)
-		if err != nil {
-			return false, err
-		}
-		if want == (len(s.users[rec.Name]) > 0) {
-			return false, nil
-		}
+// matches tells whether a filter lets the volume pass; the caller has mu.
+func (s *Service) matches(rec *Record, f filter.Set, dangling bool) bool {
+	if f.Has("dangling") && dangling == (len(s.users[rec.Name]) > 0) {
+		return false
 	}
-	return f.Exact("driver", rec.Driver) && f.Fuzzy("name", rec.Name) && f.Labels("label", rec.Labels), nil
+	return f.Exact("driver", rec.Driver) && f.Fuzzy("name", rec.Name) && f.Labels("label", rec.Labels)
 }
 
 // Remove deletes a volume that no container uses. With force, one that is not
