@@ -38,6 +38,9 @@ func (s *setup) finish() error {
 		return err
 	}
 	s.environment()
+	if err := s.nullStreams(); err != nil {
+		return err
+	}
 	if err := s.ownStreams(); err != nil {
 		return err
 	}
