@@ -126,7 +126,7 @@ func TestCVE_2025_31133_MaskedOverFakeNull(t *testing.T) {
 }
 
 // The container's root tries to change the host's null device, which it sees
-// over masked files and as its stdin.
+// over masked files. Its stdin is a null device of its own.
 func TestHostNullDevice(t *testing.T) {
 	c, lower := shimOf(t), runtimetest.Rootfs(t)
 	var before, after unix.Stat_t
@@ -137,7 +137,7 @@ func TestHostNullDevice(t *testing.T) {
 	l := runtimetest.Launch(t, lower, "null", "sh", "-c",
 		"for f in /proc/timer_list /proc/self/fd/0; do chmod 666 $f; chown 0:0 $f; touch -c $f; done; echo x >/proc/self/fd/0 && cat /proc/timer_list && echo works")
 	r := runBox(t, c, l)
-	if strings.Count(r.err, "Read-only file system") < 6 || r.out != "works\n" {
+	if strings.Count(r.err, "Read-only file system") < 3 || r.out != "works\n" {
 		t.Errorf("printed %q, %q", r.out, r.err)
 	}
 	if err := unix.Stat("/dev/null", &after); err != nil {
