@@ -110,6 +110,11 @@ func checkKernel(l *specs.Linux) error {
 }
 
 func checkMounts(s *specs.Spec) error {
+	if len(s.Linux.Devices) > 0 && find(s, specs.UserNamespace) != nil && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
+		return path.Clean("/"+m.Destination) == "/dev"
+	}) {
+		return errs.New(errs.Unsupported, "start: devices in a user namespace need a tmpfs at /dev")
+	}
 	for _, m := range s.Mounts {
 		o := mnt.ParseOptions(m.Options)
 		bind := o.Bind || m.Type == "bind"

@@ -15,9 +15,10 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
-// makeDevices fills the container's /dev, a tmpfs that is ours alone.
+// makeDevices fills the container's /dev: a tmpfs that is ours alone or, without
+// one, a directory of the root, which must not be a link to elsewhere.
 func (s *setup) makeDevices() error {
-	dev, err := mnt.OpenIn(s.root, "/dev", unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	dev, _, err := mnt.Target(s.root, "/dev", true, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,8 @@ func (s *setup) openSources() error {
 }
 
 func (s *setup) mountAll() error {
+	// Without a mount there, the devices go to the root's own directory.
+	s.ownDev = !s.req.UserNS && !slices.ContainsFunc(s.req.Spec.Mounts, func(m mount) bool { return path.Clean("/"+m.Destination) == "/dev" })
 	for i := range s.req.Spec.Mounts {
 		m := &s.req.Spec.Mounts[i]
 		if err := s.mount(i, m); err != nil {
