@@ -227,6 +227,7 @@ func TestUserNamespaceJoined(t *testing.T) {
 	other.l.Spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: shifted + 1, Size: 65536}}
 	other.l.Spec.Linux.GIDMappings = other.l.Spec.Linux.UIDMappings
 	other.l.Spec.Hostname = ""
+	other.l.Rootfs = &runtime.Rootfs{Bind: other.l.Rootfs.Lower[0]}
 	other.fails("maps other ids")
 }
 
