@@ -31,7 +31,9 @@ type Options struct {
 	HostNetwork   bool                 // allow the network.host entitlement
 	Cache         CacheLimits
 	MaxParallel   int // steps at once; 0: no limit
-	Version       string
+	// ApparmorProfile confines the steps; "" is none.
+	ApparmorProfile string
+	Version         string
 
 	// Record keeps an image that a build made under its names; its blobs and
 	// layers are protected by the lease in ctx. Nil: plain records are written.

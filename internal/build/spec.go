@@ -70,6 +70,9 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	}
 	undo.Push(release)
 	spec.Process.Terminal = meta.Tty
+	if meta.SecurityMode != pb.SecurityMode_INSECURE {
+		spec.Process.ApparmorProfile = e.opt.ApparmorProfile
+	}
 	return &Run{ID: id, Spec: spec, Rootfs: rootfs, User: userOf(meta), TTY: meta.Tty, NetNS: n.file}, nil
 }
 

@@ -125,6 +125,7 @@ type daemon struct {
 	containers *containers.Service
 	builds     *builds.Service
 	registry   *registryd.Server
+	apparmor   string // the default profile, if the kernel has it
 }
 
 // build makes the rooms from the ground up. What depends on nothing but the
@@ -142,6 +143,7 @@ func (d *daemon) build(ctx context.Context) (apiserver.Backends, error) {
 	side.Go(func() (err error) { d.store, err = d.openStore(ctx); return err })
 	side.Go(func() (err error) { d.shim, err = d.ensureShim(ctx); return err })
 	side.Go(func() (err error) { d.networks, err = d.openNetworks(ctx); return err })
+	side.Go(func() error { d.apparmor = loadApparmor(ctx, d.log); return nil })
 	err = side.Wait()
 	if d.store != nil {
 		d.rooms.Push(d.closer("store", d.store.Close))
@@ -328,6 +330,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}
+	facts.ApparmorDefault = d.apparmor
 	facts.CDI = cdi.New(d.c.CDISpecDirs)
 	groups, err := cgroup.Detect()
 	if err != nil {
@@ -369,7 +372,7 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
 		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks},
 		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.CgroupParent, HostGateway: gateway, HostNetwork: true,
-		Version: version.Version, Log: d.log,
+		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/skiff-containers/skiff/internal/logs"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
 )
 
 // Inspect tells everything of a container.
@@ -29,6 +30,7 @@ func (s *Service) Inspect(ctx context.Context, id string, size bool) (*container
 		LogPath: logPath(rec), ExecIDs: v.execs, HostConfig: rec.HostConfig, Config: rec.Config,
 		Mounts: mountPoints(rec), NetworkSettings: s.networkSettings(&v),
 		ImageManifestDescriptor: rec.Manifest,
+		AppArmorProfile:         spec.ApparmorProfile(rec.HostConfig, s.o.Spec.Host),
 		GraphDriver: &storage.DriverData{Name: s.o.Storage, Data: map[string]string{
 			"UpperDir": filepath.Join(s.dataDir(rec.ID), upperName), "WorkDir": filepath.Join(s.dataDir(rec.ID), workName),
 		}},

@@ -26,6 +26,9 @@ func (s *setup) attributes() error {
 	}
 	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
 		err := s.writeProc("thread-self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+		if errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("apparmor profile %q is not loaded", p.ApparmorProfile)
+		}
 		if err != nil {
 			return fmt.Errorf("apparmor profile %q: %w", p.ApparmorProfile, err)
 		}

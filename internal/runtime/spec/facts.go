@@ -13,6 +13,9 @@ type HostFacts struct {
 	HardLimits map[string]uint64
 
 	AppArmor, SELinux, Seccomp bool
+	// ApparmorDefault is the profile of containers that name none; "" where it
+	// could not be loaded.
+	ApparmorDefault string
 
 	Runtimes       []string // names of other runtimes than the built-in one
 	DefaultRuntime string   // of containers that name none; "" is the built-in one

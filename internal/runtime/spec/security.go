@@ -71,8 +71,8 @@ func parseSecurityOpts(opts []string, noNewPrivileges bool) (secOpts, error) {
 // check refuses what this host cannot enforce: a confinement that was asked for
 // must not be left off.
 func (o secOpts) check(host HostFacts) error {
-	if p := o.apparmor; p != "" && p != unconfined && p != "docker-default" && !host.AppArmor {
-		return errs.Newf(errs.Invalid, "AppArmor profile %q: AppArmor is not enabled on this host", p)
+	if err := o.checkApparmor(host); err != nil {
+		return err
 	}
 	for _, l := range o.label {
 		if l != "disable" {
@@ -143,17 +143,4 @@ func protectPaths(l *specs.Linux, h *container.HostConfig, o secOpts, host HostF
 	if h.ReadonlyPaths != nil {
 		l.ReadonlyPaths = h.ReadonlyPaths
 	}
-}
-
-// apparmorProfile is the profile of a process; "" is none.
-func apparmorProfile(o secOpts, privileged bool, host HostFacts) string {
-	switch {
-	case !host.AppArmor:
-		return ""
-	case o.apparmor == "docker-default" || o.apparmor == "" && !privileged:
-		return "" // no profile of our own is loaded yet
-	case o.apparmor == "":
-		return unconfined
-	}
-	return o.apparmor
 }
