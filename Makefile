@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: help build demo test test-unit test-root test-vm lint bench fuzz golden clean deps
+.PHONY: help build demo test test-unit test-root test-vm test-vm-short lint bench fuzz golden clean deps
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ deps: ## install the Debian packages that demo, tests and benchmarks use
 demo: deps build ## build an image, run it, publish, push, pull: the tour (as root)
 	@scripts/demo.sh
 
-test: deps build test-unit test-root ## everything; what CI runs (as root)
+test: deps build test-unit test-root test-vm-short ## everything; what CI runs (as root)
 
 test-unit: ## unit tests, no root needed
 	$(GO) vet ./...
@@ -44,6 +44,9 @@ test-root: ## kernel and end-to-end tests on the built binaries (as root)
 
 test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1)
 	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" V="$(V)" scripts/test-vm.sh
+
+test-vm-short: build
+	LIST=scripts/vm/list-short scripts/test-vm.sh
 
 lint: ## golangci-lint with the house rules
 	scripts/lint.sh

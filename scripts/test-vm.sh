@@ -11,8 +11,8 @@ skip() { echo "test-vm: SKIPPED, nothing was tested on control groups of version
 scripts/deps.sh qemu-system-x86 mmdebstrap busybox-static e2fsprogs || skip "qemu cannot be installed"
 image=$(scripts/vm/image.sh) || skip "Debian's kernel and packages cannot be had"
 
-list=scripts/vm/list
-[ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-systemd
+list=${LIST:-scripts/vm/list}
+[ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-short
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/disk/src"
