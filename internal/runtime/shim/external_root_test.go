@@ -38,6 +38,9 @@ func eachRuntime(t *testing.T, f func(t *testing.T, r *runtime.External)) {
 			f(t, &runtime.External{Name: name, Path: path})
 		})
 	}
+	t.Run("skiff", func(t *testing.T) { // the launcher itself, by its command line
+		f(t, &runtime.External{Name: "own", Path: os.Getenv(shimEnv), Args: []string{"runtime"}})
+	})
 }
 
 // box is a container of another runtime.
