@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
@@ -67,7 +68,7 @@ func (s *Service) openLive(ctx context.Context, c *ctr, pid int) (Root, error) {
 
 // pathErr gives a missing path docker's words.
 func pathErr(err error, file, ref string) error {
-	if errors.Is(err, fs.ErrNotExist) || errs.Is(err, errs.NotFound) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errs.Is(err, errs.NotFound) {
 		return errs.Newf(errs.NotFound, "Could not find the file %s in container %s", file, ref)
 	}
 	return err
@@ -125,6 +126,9 @@ func (s *Service) PutArchive(ctx context.Context, id, dir string, o PutArchiveOp
 	}
 	defer func() { _ = root.Close() }()
 	st, err := root.Stat(ctx, path.Join(dir, ".")+"/")
+	if errors.Is(err, unix.ENOTDIR) {
+		return errs.New(errs.Invalid, "extraction point is not a directory")
+	}
 	if err != nil {
 		return pathErr(err, dir, id)
 	}
