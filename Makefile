@@ -48,6 +48,9 @@ test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (
 test-vm-short: build
 	LIST=scripts/vm/list-short scripts/test-vm.sh
 
+test-race: ## the shim's tests with the shim under the race detector (as root, needs gcc)
+	SKIFF_RACE=1 $(GO) test -tags root -count=1 -timeout 20m ./internal/runtime/shim
+
 lint: ## golangci-lint with the house rules
 	scripts/lint.sh
 

@@ -82,7 +82,13 @@ func RemoveCgroupParent() error {
 	if err != nil {
 		return err
 	}
-	return g.Delete()
+	for range 500 { // what is below it may still be going
+		if err = g.Delete(); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
 }
 
 // Rootfs makes a root file system of busybox in a new directory.
