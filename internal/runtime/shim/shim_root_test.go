@@ -32,10 +32,10 @@ func TestMain(m *testing.M) {
 		} else {
 			build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/skiff-containers/skiff/cmd/skiff-shim")
 			build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if os.Getenv("SKIFF_RACE") != "" { // the shim under the race detector, which needs cgo
-			build.Args = append(build.Args[:2], append([]string{"-race"}, build.Args[2:]...)...)
-			build.Env = append(os.Environ(), "CGO_ENABLED=1")
-		}
+			if os.Getenv("SKIFF_RACE") != "" { // the shim under the race detector, which needs cgo
+				build.Args = append(build.Args[:2], append([]string{"-race"}, build.Args[2:]...)...)
+				build.Env = append(os.Environ(), "CGO_ENABLED=1")
+			}
 			if out, err := build.CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
 				os.Exit(1)
