@@ -143,7 +143,8 @@ func (w *chaosWorker) step() {
 		}
 	case 7:
 		c := some()
-		if stopped := w.try("stop", "-t", "0", c); w.state[c] != "created" { // which is not stopped
+		// What was never started is not stopped, and stop succeeds all the same.
+		if stopped := w.try("stop", "-t", "0", c); w.state[c] != "created" && w.state[c] != "" {
 			w.state[c] = map[bool]string{true: "exited"}[stopped]
 		}
 		if w.rnd.IntN(2) == 0 {
