@@ -70,11 +70,24 @@ func tmpfsOver(t *testing.T, dir string) {
 func removeGroups(t *testing.T, parent string) {
 	t.Cleanup(func() {
 		dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + parent)
-		for _, d := range append(dirs, "/sys/fs/cgroup"+parent) {
-			below, _ := filepath.Glob(d + "/*/")
-			for _, b := range append(below, d) {
-				_ = syscall.Rmdir(strings.TrimSuffix(b, "/"))
+		dirs = append(dirs, "/sys/fs/cgroup"+parent)
+		for try := 0; try < 50 && len(dirs) > 0; try++ { // the engine's helpers may still be leaving
+			time.Sleep(time.Duration(try) * time.Millisecond)
+			var left []string
+			for _, d := range dirs {
+				below, _ := os.ReadDir(d)
+				for _, b := range below {
+					_ = syscall.Rmdir(filepath.Join(d, b.Name()))
+				}
+				_ = syscall.Rmdir(d)
+				if _, err := os.Stat(d); err == nil {
+					left = append(left, d)
+				}
 			}
+			dirs = left
+		}
+		if len(dirs) > 0 {
+			t.Errorf("control groups are left: %v", dirs)
 		}
 	})
 }
