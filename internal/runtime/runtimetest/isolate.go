@@ -64,7 +64,7 @@ func RemoveCgroupParent() error {
 	// Other runtimes make groups of version 2 also where nothing is limited by them.
 	v2 := "/sys/fs/cgroup/unified" + CgroupParent()
 	err := os.Remove(v2)
-	for range 100 { // a runtime may still be about to remove what is in it
+	for range 500 { // a runtime may still be about to remove what is in it
 		if !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
 			break
 		}
