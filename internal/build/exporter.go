@@ -197,7 +197,12 @@ func (i *mobyInstance) Export(ctx context.Context, src *exporter.Source, info ex
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	resp[exptypes.ExporterImageDigestKey] = img.Manifest.Digest.String()
+	// Clients take this for the image's id (compose recreates containers whose
+	// id differs), but for the digest of what was pushed.
+	resp[exptypes.ExporterImageDigestKey] = img.ID.String()
+	if push, _ := strconv.ParseBool(orTrue2(i.attrs, string(exptypes.OptKeyPush))); push || img.ID == "" {
+		resp[exptypes.ExporterImageDigestKey] = img.Manifest.Digest.String()
+	}
 	resp[exptypes.ExporterImageConfigDigestKey] = img.ID.String()
 	resp[exptypes.ExporterImageDescriptorKey] = base64.StdEncoding.EncodeToString(desc)
 	if len(img.Names) > 0 {
