@@ -45,7 +45,11 @@ test-root: ## kernel and end-to-end tests on the built binaries (as root)
 test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1)
 	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" V="$(V)" scripts/test-vm.sh
 
-.PHONY: help build demo test test-unit test-root test-vm test-vm-short lint bench fuzz golden clean deps
+test-vm-short: build
+	LIST=scripts/vm/list-short scripts/test-vm.sh
+
+test-race: ## the shim's tests with the shim under the race detector (as root, needs gcc)
+	SKIFF_RACE=1 $(GO) test -tags root -count=1 -timeout 20m ./internal/runtime/shim
 
 clients: build ## build compose, buildx and testcontainers-go, minutes; then test with them (as root)
 	scripts/clients.sh
