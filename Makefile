@@ -13,10 +13,10 @@ export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: clients help build demo test test-unit test-root test-vm test-vm-short lint bench fuzz golden clean deps
+.PHONY: clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-launch fuzz golden clean deps
 
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: ## bin/skiff, bin/skiff-build, bin/skiffd (with skiff-shim inside)
 	@mkdir -p bin
@@ -60,6 +60,9 @@ lint: ## golangci-lint with the house rules
 
 bench: build ## side by side with the engines that are installed (as root)
 	scripts/bench.sh
+
+bench-launch: build ## the launcher beside runc, crun and bubblewrap (as root; PEERS=…)
+	PEERS="$(PEERS)" scripts/bench-launch.sh
 
 fuzz: ## each fuzz target for 20 s
 	scripts/fuzz.sh
