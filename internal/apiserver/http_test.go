@@ -31,6 +31,7 @@ func TestRequests(t *testing.T) {
 		{"GET /v1.99/_ping", "", 400, "client version 1.99 is too new. Maximum supported API version is 1.56"},
 		{"GET /v2.0/_ping", "", 400, "client version 2.0 is too new"},
 		{"GET /v1.23/_ping", "", 400, "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade"},
+		{"GET /v1.22/images/img/json", "", 200, "RepoTags"},
 		{"GET /v1.2.3/_ping", "", 400, "invalid API version"},
 		{"GET /v1./_ping", "", 400, "invalid API version"},
 		{"GET /nothing", "", 404, "page not found"},

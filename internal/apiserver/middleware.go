@@ -70,7 +70,7 @@ func (s *Server) serve(w *response, hr *http.Request, who caller, log *slog.Logg
 		return nil
 	}
 	version, path := splitVersion(hr.URL.Path)
-	v, err := s.negotiate(version)
+	v, err := s.negotiate(version, path)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,14 @@ var (
 	errReadOnly = errs.New(errs.Denied, "this connection may only read")
 )
 
-func (s *Server) negotiate(version string) (apiVersion, error) {
+// carriesImage reports whether path is of those that copy images out and in, the
+// same since 1.22, which the docker-daemon transport of skopeo and podman asks for.
+func carriesImage(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/images/")
+	return ok && (rest == "load" || rest == "get" || strings.HasSuffix(rest, "/get") || strings.HasSuffix(rest, "/json"))
+}
+
+func (s *Server) negotiate(version, path string) (apiVersion, error) {
 	if version == "" {
 		return s.max, nil
 	}
@@ -115,7 +122,7 @@ func (s *Server) negotiate(version string) (apiVersion, error) {
 	switch {
 	case !ok:
 		return v, errs.Newf(errs.Invalid, "invalid API version %q in the path", version)
-	case v.less(s.min):
+	case v.less(s.min) && !(s.min.String() == DefaultMinAPIVersion && carriesImage(path) && !v.before(22)):
 		return v, errs.Newf(errs.Invalid, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, s.min)
 	case s.max.less(v):
 		return v, errs.Newf(errs.Invalid, "client version %s is too new. Maximum supported API version is %s", version, s.max)
