@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/skiff-containers/skiff/internal/sys/mnt/mnttest"
 )
 
 const inside = "SKIFF_TEST_NAMESPACES"
@@ -27,6 +29,10 @@ const inside = "SKIFF_TEST_NAMESPACES"
 // that nothing they do is seen by the host.
 func Main(m *testing.M) {
 	if os.Getenv(inside) != "" {
+		if err := mnttest.OwnRoot(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "lo up: %v: %s\n", err, out)
 			os.Exit(1)
@@ -42,7 +48,14 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	// By its name, not by /proc/self/exe: that stays a file of the mount
+	// namespace outside.
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), inside+"=1", proxyEnv+"="+proxy)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/mnt/mnttest"
 )
 
 const marker = "SKIFF_TEST_NETNS"
@@ -46,7 +48,7 @@ func Main(m *testing.M) {
 }
 
 func prepare() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := mnttest.OwnRoot(); err != nil {
 		return err
 	}
 	// A sysfs of this network namespace, for tools.

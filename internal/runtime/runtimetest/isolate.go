@@ -19,6 +19,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/mnt/mnttest"
 )
 
 const isolated = "SKIFF_TEST_ISOLATED"
@@ -37,7 +38,7 @@ func Isolate(m *testing.M) int {
 		}
 		return 0
 	}
-	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+	if err := mnttest.OwnRoot(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
