@@ -63,6 +63,10 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	if meta.ReadonlyRootFS {
 		opts = append(opts, ctdoci.WithRootFSReadonly())
 	}
+	if rest, ok := strings.CutSuffix(e.opt.CgroupParent, ":"); ok && meta.CgroupParent != "" { // systemd's: "slice:prefix:"
+		_, prefix, _ := strings.Cut(rest, ":")
+		meta.CgroupParent += ":" + prefix + ":"
+	}
 	spec, release, err := bkoci.GenerateSpec(ctx, meta, mounts, id, resolv, hosts, n, e.opt.CgroupParent,
 		bkoci.ProcessSandbox, nil, "", false, "", nil, opts...)
 	if err != nil {

@@ -90,7 +90,6 @@ func DefaultConfig() *Config {
 		MTU:          1500,
 		ICC:          true,
 		HostBindIP:   "0.0.0.0",
-		CgroupParent: "/skiff",
 		LogDriver:    "local",
 		LogOpts:      map[string]string{},
 		Ulimits:      map[string]*container.Ulimit{},
@@ -138,7 +137,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication on the default bridge")
 	fs.StringVar(&c.HostBindIP, "ip", c.HostBindIP, "Host IP for port publishing from the default bridge network")
 	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface (default \"skiff0\")")
-	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers")
+	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers (default \"/skiff\"; a slice of systemd's with its driver)")
 
 	fs.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "Default driver for container logs")
 	fs.Var(mapFlag(c.LogOpts), "log-opt", "Default log driver options for containers")
@@ -161,7 +160,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 
 	fs.StringVarP(&c.StorageDriver, "storage-driver", "s", "", `Storage driver to use: "overlay2", the only one`)
 	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers outlive the daemon: always so")
-	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs, the only one")
+	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs (default) or systemd")
 
 	fs.StringVar(&c.ShimBinary, "shim", "", "Path to skiff-shim (default: the one carried inside skiffd, or beside it)")
 }
@@ -221,8 +220,7 @@ func (c *Config) Finish() error {
 	check(c.LogFormat == "text" || c.LogFormat == "json", "invalid --log-format %q: want text or json", c.LogFormat)
 	check(c.MaxDownloads > 0 && c.MaxUploads > 0, "max concurrent downloads and uploads must be above 0")
 	check(c.MTU >= 68 && c.MTU <= 65535, "invalid --mtu %d", c.MTU)
-	check(strings.HasPrefix(c.CgroupParent, "/") && filepath.Clean(c.CgroupParent) == c.CgroupParent && c.CgroupParent != "/",
-		"invalid --cgroup-parent %q: want an absolute cgroup path below the root", c.CgroupParent)
+	c.checkCgroups(check)
 	for _, l := range c.Labels {
 		check(strings.Contains(l, "="), "invalid --label %q: want key=value", l)
 	}
@@ -236,9 +234,6 @@ func (c *Config) Finish() error {
 	check(c.StorageDriver == "" || c.StorageDriver == "overlay2" || c.StorageDriver == "overlay",
 		"--storage-driver %s is not supported: layers are kept by overlay2", c.StorageDriver)
 	check(c.LiveRestore, "--live-restore=false is not supported: containers always outlive the daemon; stop them before it")
-	for _, o := range c.ExecOpts {
-		check(o == "native.cgroupdriver=cgroupfs", "--exec-opt %s is not supported: only native.cgroupdriver=cgroupfs", o)
-	}
 	err = c.checkDefaultRuntime()
 	check(err == nil, "%w", err)
 	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")

@@ -83,6 +83,8 @@ func TestConfigRefusals(t *testing.T) {
 		"bip is not a prefix":  {``, []string{"--bip", "10.0.0.1"}, "invalid --bip"},
 		"log level":            {``, []string{"-l", "loud"}, "invalid --log-level"},
 		"cgroup parent":        {``, []string{"--cgroup-parent", "../x"}, "invalid --cgroup-parent"},
+		"a cgroup driver":      {``, []string{"--exec-opt", "native.cgroupdriver=none"}, "is not supported"},
+		"not a slice":          {``, []string{"--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/x"}, "should be a valid slice named as"},
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
 		"other storage":        {`{"storage-driver": "zfs"}`, nil, "--storage-driver zfs is not supported"},
 		"no live-restore":      {`{"live-restore": false}`, nil, "--live-restore=false is not supported"},

@@ -330,7 +330,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}
-	facts.ApparmorDefault = d.apparmor
+	facts.ApparmorDefault, facts.Systemd = d.apparmor, d.c.cgroupDriver() == driverSystemd
 	facts.CDI = cdi.New(d.c.CDISpecDirs)
 	groups, err := cgroup.Detect()
 	if err != nil {
@@ -371,7 +371,7 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	b, err := build.New(build.Options{
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
 		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks},
-		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.CgroupParent, HostGateway: gateway, HostNetwork: true,
+		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: true,
 		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },
 	})

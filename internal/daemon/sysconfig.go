@@ -20,7 +20,7 @@ func (d *daemon) systemConfig(id string) system.Config {
 		ID: id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, BuildTime: version.Built, Debug: c.Debug, Labels: c.Labels,
 		Driver:        "overlay2",
 		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
-		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(),
+		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(), CgroupDriver: c.cgroupDriver(),
 		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "null"},
 		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs,
 		Runtimes: c.runtimes(), DefaultRuntime: c.defaultRuntime(), InitBinary: "skiff-shim", Experimental: c.Experimental,

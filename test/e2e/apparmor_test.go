@@ -40,6 +40,12 @@ func TestAppArmor(t *testing.T) {
 	}
 	want(t, "signals inside", d.Run("docker", "exec", "box", "sh", "-c", "sleep 100 & kill $! && ps >/dev/null && echo ok"), "ok")
 	d.Run("docker", "stop", "-t", "1", "box")
+	d.Run("docker", "run", "-d", "--name", "reaped", "--init", "busybox", "sleep", "1000")
+	want(t, "the reaper", d.Run("docker", "exec", "reaped", "cat", "/proc/1/attr/current"), "skiff-default (enforce)")
+	want(t, "a signal to the reaper", d.Run("docker", "exec", "reaped", "sh", "-c", "kill -0 1 && echo ok"), "ok")
+	d.Run("docker", "exec", "reaped", "kill", "-TERM", "1")
+	want(t, "its end", d.Run("docker", "wait", "reaped"), "143")
+	d.Run("docker", "rm", "reaped")
 	d.Run("docker", "rm", "box")
 	want(t, "mount without it", d.Run("docker", "run", "--rm", "--cap-add", "SYS_ADMIN", "--security-opt", "apparmor=unconfined", "busybox",
 		"sh", "-c", "mkdir -p /mnt; mount -t tmpfs x /mnt && echo ok"), "ok")

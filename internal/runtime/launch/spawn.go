@@ -58,7 +58,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	req := &request{
 		ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
 		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
-		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: spec.Linux.CgroupsPath,
+		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: g.Path(),
 		Hooks: hookWorkOf(spec.Hooks, state),
 	}
 	if r := spec.Linux.Resources; r != nil {
@@ -103,6 +103,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 		s.prepare = &preparation{launch: l, req: req, ns: ns, files: files}
 	}
 	c, err := s.spawn()
+	g.Born()
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ import (
 
 // newUserNS makes a user namespace with these mappings.
 func newUserNS(uids, gids []specs.LinuxIDMapping) (int, error) {
-	h, err := hold()
+	h, err := hold(unix.CLONE_NEWUSER)
 	if err != nil {
 		return -1, err
 	}

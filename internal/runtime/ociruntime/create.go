@@ -90,6 +90,7 @@ func newHost() (*launch.Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	sys.Hold = launch.Hold
 	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		return nil, err

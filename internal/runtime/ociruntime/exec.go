@@ -148,11 +148,15 @@ func subGroup(sys *cgroup.System, own string, named []string) (*cgroup.Group, er
 	if len(named) > 1 {
 		return nil, errs.New(errs.Unsupported, "--cgroup: one group for all controllers is supported, several are not")
 	}
+	g, err := sys.Open(own)
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range named {
 		if strings.Contains(n, ":") {
 			return nil, errs.Newf(errs.Unsupported, "--cgroup %s: a group for single controllers is not supported", n)
 		}
-		g, err := sys.Open(path.Join(own, path.Clean("/"+n)))
+		g, err := sys.Open(path.Join(g.Path(), path.Clean("/"+n)))
 		if err != nil {
 			return nil, errs.With(errs.Invalid, err)
 		}
@@ -161,7 +165,7 @@ func subGroup(sys *cgroup.System, own string, named []string) (*cgroup.Group, er
 		}
 		return g, nil
 	}
-	return sys.Open(own)
+	return g, nil
 }
 
 // of is the process to run: the one of the file, or the container's own with

@@ -9,12 +9,23 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/systemd"
 )
 
 // placeGroup decides where the container's control group goes.
 func (a *app) placeGroup(s *specs.Spec, id string, sys *cgroup.System) (string, error) {
 	if a.systemd {
-		return "", errs.New(errs.Unsupported, "--systemd-cgroup is not supported: control groups are made in the cgroup file system")
+		named := s.Linux.CgroupsPath
+		if named == "" {
+			named = ":skiff:" + id
+		}
+		if !cgroup.IsScope(named) {
+			return "", errs.Newf(errs.Invalid, `expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %q instead`, named)
+		}
+		if !sys.Unified() || !systemd.Running() {
+			return "", errs.New(errs.Unsupported, "--systemd-cgroup needs control groups of version 2 and systemd as the first process")
+		}
+		return named, nil
 	}
 	return groupPath(s.Linux.CgroupsPath, id, sys)
 }

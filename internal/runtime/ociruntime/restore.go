@@ -13,6 +13,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/runtime/ociruntime/swrk"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 	"github.com/skiff-containers/skiff/internal/sys/proc"
@@ -70,6 +71,7 @@ func (a *app) bringBack(id string, f *createFlags, r *swrk.Restore) (*container,
 	if err != nil {
 		return nil, nil, err
 	}
+	sys.Hold = launch.Hold
 	if spec.Linux.CgroupsPath, err = a.placeGroup(spec, id, sys); err != nil {
 		return nil, nil, err
 	}
@@ -98,6 +100,7 @@ func (a *app) bringBack(id string, f *createFlags, r *swrk.Restore) (*container,
 		return nil, nil, err
 	}
 	ch, err := a.runCriu(c, group, r)
+	group.Born()
 	if err != nil {
 		return nil, nil, err
 	}

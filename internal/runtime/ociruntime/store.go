@@ -38,9 +38,8 @@ type record struct {
 	Created time.Time   `json:"created"`
 	PID     int         `json:"pid"` // 0: create has not come that far
 	Ticks   uint64      `json:"startTicks"`
-	Cgroup  string      `json:"cgroup"`
-	Systemd string      `json:"systemdUnit,omitempty"` // made by systemd, to be stopped with it
-	Spec    *specs.Spec `json:"spec"`                  // as it was when the container was created
+	Cgroup  string      `json:"cgroup"` // by name: see cgroup.System.Open
+	Spec    *specs.Spec `json:"spec"`   // as it was when the container was created
 }
 
 // container is a record and where it lies.

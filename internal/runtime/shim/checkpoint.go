@@ -125,6 +125,7 @@ func (s *server) restore(ctx context.Context, c *container, l *runtime.Launch, s
 		return nil, err
 	}
 	p, err := s.runtimes.Restore(ctx, &oci.Restore{Dir: c.dir, Work: work, Launch: l, Meta: meta, Streams: streams, Place: c.group.Add})
+	c.group.Born()
 	if err == nil {
 		err = c.group.LimitPIDs(pidsOf(l.Spec)) // criu's own would have counted
 	}

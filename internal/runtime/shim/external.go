@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -18,6 +19,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/runtime/oci"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
 // external is what the shim keeps of a container that another runtime made. The
@@ -32,6 +34,16 @@ const runtimeFile = "runtime"
 
 func newExternal(c *container, r runtime.External) *external {
 	return &external{c: oci.Container{ID: c.id, Bundle: c.dir, Runtime: r}}
+}
+
+// tellExternal tells another runtime when systemd is to make the control group.
+func tellExternal(l *runtime.Launch) {
+	if l.External == nil || l.Spec == nil || l.Spec.Linux == nil || !cgroup.IsScope(l.Spec.Linux.CgroupsPath) {
+		return
+	}
+	r := *l.External
+	r.Args = append(slices.Clone(r.Args), "--systemd-cgroup")
+	l.External = &r
 }
 
 // createExternal has another runtime make a container that waits to be started.

@@ -27,6 +27,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	if err := validID(l.ID); err != nil {
 		return none, err
 	}
+	tellExternal(l)
 	if !s.vault.reach() {
 		go s.vault.warm()
 	}
@@ -56,12 +57,12 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	}
 	undo.Push(func() { _ = os.RemoveAll(c.dir) })
 	// For the next shim, should this one be killed before there is a record.
-	if err := os.Symlink(group.Path(), filepath.Join(c.dir, "group")); err != nil {
+	if err := os.Symlink(group.Name(), filepath.Join(c.dir, "group")); err != nil {
 		return none, err
 	}
 	p := &process{
 		hub: h, child: true, done: make(chan struct{}),
-		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Path(), OwnPIDs: c.own, External: l.External, After: after},
+		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Name(), OwnPIDs: c.own, External: l.External, After: after},
 	}
 	clone := func(streams launch.Streams) (*newborn, error) {
 		child, err := s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})
@@ -88,10 +89,14 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		}
 	}
 	undo.Push(func() { s.warn(c.id, group.Delete()) })
+	if l.External == nil {
+		s.warn(c.id, group.WatchOOM())
+	}
 	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
 		return none, err
 	}
 	undo.Release()
+	s.warn(c.id, group.SettlePIDs(l.Spec.Linux.Resources))
 	s.mu.Lock()
 	c.main = p
 	s.mu.Unlock()

@@ -232,6 +232,13 @@ func TestCgroupPathStaysBelowTheRoot(t *testing.T) {
 			t.Errorf("%q: %s, want %s", parent, got, want)
 		}
 	}
+	for parent, want := range map[string]string{"": "system.slice:skiff:id", "a-b.slice": "a-b.slice:skiff:id"} {
+		h := &container.HostConfig{}
+		h.CgroupParent = parent
+		if got := spec.CgroupPath(h, "system.slice", "id"); got != want {
+			t.Errorf("%q: %s, want %s", parent, got, want)
+		}
+	}
 }
 
 func BenchmarkBuild(b *testing.B) {

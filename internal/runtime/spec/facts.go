@@ -7,6 +7,7 @@ import specs "github.com/opencontainers/runtime-spec/specs-go"
 type HostFacts struct {
 	CgroupV2     bool
 	CgroupNS     bool     // the kernel has cgroup namespaces
+	Systemd      bool     // systemd makes the control groups
 	Capabilities []string // "CAP_…" of the bounding set: the most that can be given
 	// HardLimits holds, by name ("RLIMIT_NOFILE"), the limits that this process
 	// cannot exceed; with CAP_SYS_RESOURCE it is not looked at.

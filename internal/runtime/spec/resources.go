@@ -2,10 +2,14 @@ package spec
 
 import (
 	"path"
+	"strings"
 
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/sys/systemd"
 )
 
 // cpuPeriod is the scheduling period, in µs, that --cpus is a share of.
@@ -13,12 +17,34 @@ const cpuPeriod = 100_000
 
 // CgroupPath is where a container's cgroup lies in every hierarchy: below the
 // one asked for by --cgroup-parent, or the daemon's. It never leaves the root.
+// CgroupPath's answer is a name for systemd where the default parent is a slice.
 func CgroupPath(h *container.HostConfig, defaultParent, id string) string {
 	parent := defaultParent
 	if h != nil && h.CgroupParent != "" {
 		parent = h.CgroupParent
 	}
+	if IsSlice(defaultParent) {
+		return parent + ":skiff:" + id
+	}
 	return path.Join("/", path.Join("/", parent), id)
+}
+
+// IsSlice tells whether a parent of control groups is one of systemd's slices.
+func IsSlice(parent string) bool {
+	return len(parent) > len(".slice") && strings.HasSuffix(parent, ".slice") && !strings.Contains(parent, "/")
+}
+
+// ErrNoSlice is docker's word for a parent that systemd cannot use.
+const ErrNoSlice = `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`
+
+func checkCgroupParent(h *container.HostConfig, host HostFacts) error {
+	if !host.Systemd || h.CgroupParent == "" {
+		return nil
+	}
+	if _, err := systemd.SlicePath(h.CgroupParent); err != nil || !IsSlice(h.CgroupParent) {
+		return errs.New(errs.Invalid, ErrNoSlice)
+	}
+	return nil
 }
 
 // Resources turns docker's limits into the runtime's, for a start or an update;

@@ -34,6 +34,7 @@ func Validate(c *container.Config, h *container.HostConfig, host HostFacts) ([]s
 		func() error { return checkModes(h) },
 		func() error { return checkPolicy(h) },
 		func() error { return checkShm(h) },
+		func() error { return checkCgroupParent(h, host) },
 		func() error { return checkDevices(h, host) },
 		func() error { return checkSecurity(h, host) },
 		func() error { _, err := rlimits(h.Ulimits, nil, host); return err },

@@ -8,6 +8,9 @@
 // a grace period of the kernel. A child is born inside instead: with version 2
 // by clone3 ([Group.FD]), with version 1 by a thread that moved itself there
 // ([Group.JoinThread]; a thread that moves only itself does not wait).
+//
+// Where systemd is to make the groups (version 2), they are its scopes, with
+// limits told to it as properties and written as well.
 package cgroup
 
 import (
@@ -23,12 +26,19 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/systemd"
 )
 
 // System is how this host's control groups are mounted.
 type System struct {
 	unified string      // mount point of version 2, if that has the controllers
 	v1      []hierarchy // else the hierarchies of version 1
+
+	// Hold starts the process that a scope of systemd's is made around. It has to
+	// be set where scopes are made.
+	Hold    Holder
+	systemd *systemd.Manager
 
 	mu      sync.Mutex
 	enabled map[string]bool // version 2: parents whose controllers are handed on; guarded by mu
@@ -48,7 +58,7 @@ func Detect() (*System, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	s := &System{enabled: make(map[string]bool)}
+	s := &System{enabled: make(map[string]bool), systemd: systemd.New()}
 	var v2 string
 	sc := bufio.NewScanner(f)
 	sc.Buffer(nil, 1<<20)
@@ -119,14 +129,29 @@ func (s *System) Mounts() []Mount {
 type Group struct {
 	sys  *System
 	path string // "/parent/id"
+
+	scope *scope // nil: made by ourselves
+	oom   oomWatch
 }
 
-// Open names a group; it need not exist.
+// Open names a group by its path, or as "slice:prefix:name" one that systemd
+// makes; it need not exist.
 func (s *System) Open(p string) (*Group, error) {
+	if IsScope(p) {
+		return s.openScope(p)
+	}
 	if !strings.HasPrefix(p, "/") || path.Clean(p) != p || p == "/" {
 		return nil, fmt.Errorf("control group %q: not a clean absolute path below the root", p)
 	}
-	return &Group{s, p}, nil
+	return &Group{sys: s, path: p}, nil
+}
+
+// Name is what [System.Open] knows the group by.
+func (g *Group) Name() string {
+	if g.scope != nil {
+		return g.scope.name()
+	}
+	return g.path
 }
 
 // Path is the group's path below each hierarchy's root.
@@ -158,6 +183,9 @@ func (g *Group) dirs() []string {
 
 // Create makes the group and its parents.
 func (g *Group) Create() error {
+	if g.scope != nil {
+		return g.createScope()
+	}
 	if g.sys.Unified() {
 		return g.createV2()
 	}

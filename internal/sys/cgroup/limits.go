@@ -20,6 +20,9 @@ func (g *Group) Apply(r *specs.LinuxResources, laterPIDs bool) error {
 		return nil
 	}
 	w := &writer{g: g}
+	if g.scope != nil {
+		w.err = g.tellSystemd(r, laterPIDs)
+	}
 	if g.sys.Unified() {
 		w.v2(r)
 	} else {
@@ -39,6 +42,11 @@ func (g *Group) LimitPIDs(p *specs.LinuxPids) error {
 	file, value := g.PIDsFile(p)
 	if file == "" {
 		return nil
+	}
+	if g.scope != nil {
+		if err := g.setProperties(*tasksMax(p)); err != nil {
+			return err
+		}
 	}
 	i := strings.LastIndexByte(file, '/')
 	return write(file[:i], file[i+1:], value)

@@ -132,7 +132,7 @@ func (w *writer) ioV2(b *specs.LinuxBlockIO) {
 			w.set("io", "io.bfq.weight", strconv.Itoa(int(*b.Weight)))
 		} else {
 			// 10…1000 there, 1…10000 here.
-			w.set("io", "io.weight", strconv.Itoa(1+(int(*b.Weight)-10)*9999/990))
+			w.set("io", "io.weight", strconv.FormatUint(ioWeight(*b.Weight), 10))
 		}
 	}
 	for _, d := range b.WeightDevice {

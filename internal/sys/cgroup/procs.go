@@ -79,7 +79,11 @@ func (g *Group) Freeze(frozen bool) error {
 		return fmt.Errorf("control group %s: no freezer is mounted", g.path)
 	}
 	if g.sys.Unified() {
-		return freezeV2(dir, frozen)
+		err := freezeV2(dir, frozen)
+		if g.scope != nil && !frozen && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)) {
+			return nil // killed while frozen, and gone with its last process
+		}
+		return err
 	}
 	want := "THAWED"
 	if frozen {
@@ -149,6 +153,11 @@ func (g *Group) OOMKills() (uint64, error) {
 	if dir == "" {
 		return 0, nil
 	}
+	if g.scope != nil {
+		if n := g.oom.kills.Load(); n > 0 {
+			return n, nil
+		}
+	}
 	if g.sys.Unified() {
 		file = "memory.events"
 	}
@@ -162,6 +171,10 @@ func (g *Group) OOMKills() (uint64, error) {
 // Delete removes the group with those below it, which must have no processes
 // any more; the last of them may still be leaving.
 func (g *Group) Delete() error {
+	if g.scope != nil {
+		g.oom.stop()
+		return g.deleteScope()
+	}
 	var all error
 	for _, dir := range g.dirs() {
 		if err := remove(dir); err != nil {
