@@ -28,7 +28,7 @@ var stageNames = []string{
 	"mounts, devices, masks", "pivot, identity, limits", "seccomp, capabilities, exec", "the command itself", "exit reaped, told",
 }
 
-// stages prints where the time of a start goes, medians of starts back to back.
+// stages prints where the time of a start goes, medians.
 func (s *shimBench) stages(ctx context.Context) error {
 	t, err := newTrace(s.pid)
 	if err != nil {
@@ -36,19 +36,38 @@ func (s *shimBench) stages(ctx context.Context) error {
 		return nil
 	}
 	defer t.close()
-	times, total := make([]samples, len(stageNames)), samples{}
-	for range s.runs {
+	hot, all, err := s.traced(ctx, t, s.runs, 0)
+	if err != nil {
+		return err
+	}
+	idle, alone, err := s.traced(ctx, t, s.isolated, s.gap)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%-34s%16s%16s\n", "stages inside the shim, median", "back to back", "isolated")
+	for i, name := range stageNames {
+		fmt.Printf("%-34s%13.2f ms%13.2f ms\n", name, hot[i].median(), idle[i].median())
+	}
+	fmt.Printf("%-34s%13.2f ms%13.2f ms\n", "all, to the exit seen, traced", all.median(), alone.median())
+	return nil
+}
+
+// traced starts containers and returns what each stage took.
+func (s *shimBench) traced(ctx context.Context, t *trace, runs int, gap time.Duration) (times []samples, total samples, err error) {
+	times = make([]samples, len(stageNames))
+	for range runs {
+		time.Sleep(gap)
 		if err := t.clear(s.pid); err != nil {
-			return err
+			return nil, nil, err
 		}
 		from := monotonic()
 		_, ended, err := s.start(ctx, 0)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		marks, err := t.marks()
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if marks == nil { // events were lost
 			continue
@@ -60,12 +79,7 @@ func (s *shimBench) stages(ctx context.Context) error {
 		}
 		total = append(total, ended)
 	}
-	fmt.Printf("\nstages inside the shim, median of %d, traced\n", len(total))
-	for i, name := range stageNames {
-		fmt.Printf("%-34s%8.2f ms\n", name, times[i].median())
-	}
-	fmt.Printf("%-34s%8.2f ms\n", "all, to the exit seen", total.median())
-	return nil
+	return times, total, nil
 }
 
 // monotonic is the clock of the trace.

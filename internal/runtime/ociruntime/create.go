@@ -91,11 +91,12 @@ func newHost() (*launch.Host, error) {
 		return nil, err
 	}
 	sys.Hold = launch.Hold
-	program, err := os.ReadFile("/proc/self/exe")
+	program, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := shim.Seal(program)
+	defer func() { _ = program.Close() }()
+	sealed, err := shim.SealFile(program)
 	if err != nil {
 		return nil, err
 	}

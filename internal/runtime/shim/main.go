@@ -219,11 +219,7 @@ func sealSelf(args []string) error {
 	if have, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err == nil && have&seals == seals {
 		return nil
 	}
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	sealed, err := Seal(data)
+	sealed, err := SealFile(f)
 	if err != nil {
 		return err
 	}
@@ -232,6 +228,25 @@ func sealSelf(args []string) error {
 
 // Seal copies a program to memory where it can be executed and never written.
 func Seal(program []byte) (*os.File, error) {
+	return sealedCopy(func(to *os.File) error {
+		_, err := to.Write(program)
+		return err
+	})
+}
+
+// SealFile is [Seal] of a program's file, which the kernel copies by itself.
+func SealFile(program *os.File) (*os.File, error) {
+	return sealedCopy(func(to *os.File) error {
+		for {
+			n, err := unix.Sendfile(int(to.Fd()), int(program.Fd()), nil, 1<<30)
+			if n <= 0 && err != unix.EINTR {
+				return err
+			}
+		}
+	})
+}
+
+func sealedCopy(fill func(*os.File) error) (*os.File, error) {
 	const execute = 0x10 // MFD_EXEC, needed where vm.memfd_noexec is set; unknown before 6.3
 	fd, err := unix.MemfdCreate("skiff-shim", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|execute)
 	if errors.Is(err, unix.EINVAL) {
@@ -241,7 +256,7 @@ func Seal(program []byte) (*os.File, error) {
 		return nil, fmt.Errorf("memfd: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "skiff-shim")
-	if _, err := f.Write(program); err != nil {
+	if err := fill(f); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("memfd: %w", err)
 	}
