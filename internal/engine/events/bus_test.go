@@ -253,3 +253,26 @@ func BenchmarkPublish(b *testing.B) {
 		bus.Publish(apievents.ContainerEventType, apievents.ActionStart, "abc", attrs)
 	}
 }
+
+// History that is forgotten while it is read ends nobody; what is new does.
+func TestHistoryMayBeForgotten(t *testing.T) {
+	b := New()
+	publish := func(n int) {
+		for range n {
+			b.Publish(apievents.ContainerEventType, apievents.ActionDie, "x", nil)
+		}
+	}
+	publish(maxEvents)
+	r := subscribe(t, b, Query{Since: time.Unix(1, 0)})
+	publish(maxEvents)
+	for i := range maxEvents {
+		if _, err := r.Next(t.Context()); err != nil {
+			t.Fatalf("event %d: %v", i, err)
+		}
+	}
+	r = subscribe(t, b, Query{Since: time.Unix(1, 0)})
+	publish(maxEvents + 1)
+	if _, err := r.Next(t.Context()); !errors.Is(err, ErrLagged) {
+		t.Errorf("got %v, want ErrLagged", err)
+	}
+}

@@ -28,12 +28,14 @@ type Query struct {
 type Reader struct {
 	bus   *Bus
 	at    uint64 // sequence number of the next event to look at
+	live  uint64 // from this one on events are new: none may be missed
 	query Query
 	match matcher
 }
 
 // Subscribe returns a reader. Every event published after Subscribe returned
-// and accepted by the query will be read.
+// and accepted by the query will be read; of older ones, those that the bus
+// still remembers by then.
 func (b *Bus) Subscribe(q Query) (*Reader, error) {
 	match, err := newMatcher(q.Filters)
 	if err != nil {
@@ -44,7 +46,7 @@ func (b *Bus) Subscribe(q Query) (*Reader, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &Reader{bus: b, at: b.next, query: q, match: match}
+	r := &Reader{bus: b, at: b.next, live: b.next, query: q, match: match}
 	switch {
 	case !q.Since.IsZero():
 		r.at = b.search(q.Since.UnixNano())
@@ -92,6 +94,10 @@ func (r *Reader) poll() (apievents.Message, <-chan struct{}, error) {
 	b := r.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	// What is old may be forgotten while it is read.
+	if r.at < b.first && b.first <= r.live {
+		r.at = b.first
+	}
 	if r.at < b.first {
 		return apievents.Message{}, nil, ErrLagged
 	}
