@@ -177,6 +177,27 @@ func deviceProgram(rules []specs.LinuxDeviceCgroup) ([]insn, error) {
 	return append(prog, insn{op: mov64, imm: 0}, insn{op: exit}), nil
 }
 
+// loadProgram keeps signals away meanwhile: the kernel's verifier gives up
+// (EAGAIN) when one is pending, and Go's scheduler sends them all the time.
+func loadProgram(attr unsafe.Pointer, size uintptr) (fd uintptr, errno unix.Errno) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, &before); err == nil {
+		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }()
+	}
+	for range 10 { // a signal may have been pending before
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(attr), size)
+		if errno != unix.EAGAIN {
+			break
+		}
+	}
+	return fd, errno
+}
+
 // attachDevices makes the group of version 2 obey the rules, instead of those
 // it had.
 func attachDevices(dir string, rules []specs.LinuxDeviceCgroup) error {
@@ -197,7 +218,7 @@ func attachDevices(dir string, rules []specs.LinuxDeviceCgroup) error {
 		insns: uint64(uintptr(unsafe.Pointer(&prog[0]))), license: uint64(uintptr(unsafe.Pointer(&license[0]))),
 		name: [16]byte{'s', 'k', 'i', 'f', 'f', '_', 'd', 'e', 'v'},
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
+	fd, errno := loadProgram(unsafe.Pointer(&load), unsafe.Sizeof(load))
 	runtime.KeepAlive(prog)
 	runtime.KeepAlive(license)
 	if errno != 0 {
