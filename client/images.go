@@ -125,11 +125,11 @@ func (c *Client) ImageTag(ctx context.Context, source, target string) error {
 	if _, err := imageref.Parse(source); err != nil && !imageref.IsID(source) {
 		return fmt.Errorf(bad, source, err)
 	}
-	ref, err := imageref.Parse(target)
-	if err != nil {
+	if _, err := imageref.Parse(target); err != nil {
 		return fmt.Errorf(bad, target, err)
 	}
-	if ref, err = tagReference(target); err != nil {
+	ref, err := tagReference(target)
+	if err != nil {
 		return err
 	}
 	q := query{}.text("repo", ref.Name()).text("tag", ref.Tag)

@@ -238,8 +238,10 @@ func TestCreateFields(t *testing.T) {
 			e.tryCreate(&p, fill)
 		})
 	}
-	dropped := map[string]any{"NetworkID": "x", "EndpointID": "x", "Gateway": "1.2.3.4", "IPAddress": "1.2.3.4", "IPPrefixLen": 9,
-		"IPv6Gateway": "fe80::9", "GlobalIPv6Address": "fe80::9", "GlobalIPv6PrefixLen": 9, "DNSNames": []string{"x"}}
+	dropped := map[string]any{
+		"NetworkID": "x", "EndpointID": "x", "Gateway": "1.2.3.4", "IPAddress": "1.2.3.4", "IPPrefixLen": 9,
+		"IPv6Gateway": "fe80::9", "GlobalIPv6Address": "fe80::9", "GlobalIPv6PrefixLen": 9, "DNSNames": []string{"x"},
+	}
 	b, _ := json.Marshal(dropped)
 	e.t = t
 	id := e.must("POST", "/containers/create", `{"Image":"img",`+strings.TrimPrefix(atEndpoint(string(b)), "{"), "Id")

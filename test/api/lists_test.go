@@ -96,8 +96,10 @@ func TestOldVersions(t *testing.T) {
 		if got := e.must("GET", v+"/containers/"+name+"/json", "", "NetworkSettings/Networks/bridge/IPAddress"); !strings.HasPrefix(got, "172.17.") {
 			t.Errorf("%s: address %s", v, got)
 		}
-		paths := []string{"/containers/json?all=1", "/images/json", "/images/img/json", "/networks", "/volumes", "/info", "/version", "/system/df",
-			"/containers/" + name + "/top", "/containers/" + name + "/changes", "/containers/" + name + "/logs?stdout=1"}
+		paths := []string{
+			"/containers/json?all=1", "/images/json", "/images/img/json", "/networks", "/volumes", "/info", "/version", "/system/df",
+			"/containers/" + name + "/top", "/containers/" + name + "/changes", "/containers/" + name + "/logs?stdout=1",
+		}
 		if minor == 24 { // a sample takes a second
 			paths = append(paths, "/containers/"+name+"/stats?stream=0")
 		}

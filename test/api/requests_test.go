@@ -78,9 +78,11 @@ var commits = []ask{
 	{fields: "Env", body: `{"Env":["B=2"]}`, see: "Config/Env", is: "B=2"},
 	{fields: "Cmd", body: `{"Cmd":["x"]}`, see: "Config/Cmd", is: `["x"]`},
 	{fields: "Entrypoint", body: `{"Entrypoint":["x"]}`, see: "Config/Entrypoint", is: `["x"]`},
-	{fields: "Healthcheck.Test Healthcheck.Interval Healthcheck.Timeout Healthcheck.Retries Healthcheck.StartPeriod Healthcheck.StartInterval",
-		body: `{"Healthcheck":{"Test":["CMD","x"],"Interval":2000000,"Timeout":3000000,"Retries":4,"StartPeriod":5000000,"StartInterval":6000000}}`,
-		see:  "Config/Healthcheck", is: `{"Interval":2000000,"Retries":4,"StartInterval":6000000,"StartPeriod":5000000,"Test":["CMD","x"],"Timeout":3000000}`},
+	{
+		fields: "Healthcheck.Test Healthcheck.Interval Healthcheck.Timeout Healthcheck.Retries Healthcheck.StartPeriod Healthcheck.StartInterval",
+		body:   `{"Healthcheck":{"Test":["CMD","x"],"Interval":2000000,"Timeout":3000000,"Retries":4,"StartPeriod":5000000,"StartInterval":6000000}}`,
+		see:    "Config/Healthcheck", is: `{"Interval":2000000,"Retries":4,"StartInterval":6000000,"StartPeriod":5000000,"Test":["CMD","x"],"Timeout":3000000}`,
+	},
 	{fields: "Volumes", body: `{"Volumes":{"/v":{}}}`, see: "Config/Volumes", is: "/v"},
 	{fields: "WorkingDir", body: `{"WorkingDir":"/w"}`, see: "Config/WorkingDir", is: "/w"},
 	{fields: "OnBuild", body: `{"OnBuild":["RUN x"]}`, see: "Config/OnBuild", is: "RUN x"},
@@ -132,8 +134,10 @@ var others = map[string][]ask{
 		{fields: "ConfigOnly", body: `{"Name":"n5","ConfigOnly":true}`, refuse: "config-only networks are not supported"},
 		{fields: "ConfigFrom.Network", body: `{"Name":"n5","ConfigFrom":{"Network":"x"}}`, refuse: "config-only networks are not supported"},
 		{fields: "IPAM.Driver", body: `{"Name":"n5","IPAM":{"Driver":"nosuch"}}`, refuse: "IPAM driver nosuch is not supported"},
-		{fields: "IPAM.Config[].Subnet IPAM.Config[].IPRange IPAM.Config[].Gateway IPAM.Config[].AuxiliaryAddresses", body: `{"Name":"n6","IPAM":{"Config":[{"Subnet":"10.88.0.0/24","IPRange":"10.88.0.128/25","Gateway":"10.88.0.1","AuxiliaryAddresses":{"h":"10.88.0.9"}}]}}`,
-			see: "/networks/n6 IPAM/Config/0", is: `{"AuxiliaryAddresses":{"h":"10.88.0.9"},"Gateway":"10.88.0.1","IPRange":"10.88.0.128/25","Subnet":"10.88.0.0/24"}`},
+		{
+			fields: "IPAM.Config[].Subnet IPAM.Config[].IPRange IPAM.Config[].Gateway IPAM.Config[].AuxiliaryAddresses", body: `{"Name":"n6","IPAM":{"Config":[{"Subnet":"10.88.0.0/24","IPRange":"10.88.0.128/25","Gateway":"10.88.0.1","AuxiliaryAddresses":{"h":"10.88.0.9"}}]}}`,
+			see: "/networks/n6 IPAM/Config/0", is: `{"AuxiliaryAddresses":{"h":"10.88.0.9"},"Gateway":"10.88.0.1","IPRange":"10.88.0.128/25","Subnet":"10.88.0.0/24"}`,
+		},
 		{fields: "IPAM.Options", body: `{"Name":"n7","IPAM":{"Options":{"a":"b"}}}`, refuse: "IPAM option a is not supported"},
 		{fields: "EnableIPv4", body: `{"Name":"n8","EnableIPv4":false}`, refuse: "IPv"},
 		{fields: "EnableIPv6", body: `{"Name":"n8","EnableIPv6":true}`, refuse: "IPv6"},
@@ -210,8 +214,10 @@ func TestRequestFields(t *testing.T) {
 	for _, a := range updates {
 		e.try1(t, "POST", "/containers/up/update", &a, fill)
 	}
-	for _, route := range []string{"POST /auth", "POST /exec/{id}/start", "POST /volumes/create", "PUT /volumes/{name}",
-		"POST /networks/create", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect"} {
+	for _, route := range []string{
+		"POST /auth", "POST /exec/{id}/start", "POST /volumes/create", "PUT /volumes/{name}",
+		"POST /networks/create", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect",
+	} {
 		method, path, _ := strings.Cut(route, " ")
 		for _, a := range others[route] {
 			e.try1(t, method, path, &a, fill)

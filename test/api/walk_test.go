@@ -189,8 +189,10 @@ var besides = map[string][]string{
 
 // outside are statuses the description forgets to name, though docker answers
 // with them.
-var outside = []string{"POST /containers/{id}/resize 400", "POST /containers/{id}/kill 400", "POST /containers/{id}/exec 400",
-	"GET /containers/{id}/logs 400", "POST /networks/create 409", "GET /distribution/{name}/json 404", "GET /images/json 501"}
+var outside = []string{
+	"POST /containers/{id}/resize 400", "POST /containers/{id}/kill 400", "POST /containers/{id}/exec 400",
+	"GET /containers/{id}/logs 400", "POST /networks/create 409", "GET /distribution/{name}/json 404", "GET /images/json 501",
+}
 
 // TestEveryRoute calls each route of the description and compares what comes
 // back with it.

@@ -74,12 +74,19 @@ func TestCVE_2024_23650_MalformedSolves(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	for i, def := range []*pb.Definition{
-		nil, {}, {Def: [][]byte{nil}}, {Def: [][]byte{[]byte("garbage")}}, {Def: [][]byte{op(&pb.Op{})}},
-		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Exec{}})}}, {Def: [][]byte{op(&pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{}}})}},
+		nil,
+		{},
+		{Def: [][]byte{nil}},
+		{Def: [][]byte{[]byte("garbage")}},
+		{Def: [][]byte{op(&pb.Op{})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Exec{}})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{}}})}},
 		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{Meta: &pb.Meta{}, Mounts: []*pb.Mount{nil, {Input: 99, Output: 99}}}}})}},
 		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_File{File: &pb.FileOp{Actions: []*pb.FileAction{nil, {Input: 5}}}}})}},
-		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Source{}})}}, {Def: [][]byte{op(&pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://"}}})}},
-		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Merge{Merge: &pb.MergeOp{}}})}}, {Def: [][]byte{op(&pb.Op{Op: &pb.Op_Diff{Diff: &pb.DiffOp{}}})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Source{}})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://"}}})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Merge{Merge: &pb.MergeOp{}}})}},
+		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Diff{Diff: &pb.DiffOp{}}})}},
 		{Def: [][]byte{op(&pb.Op{Op: &pb.Op_Build{Build: &pb.BuildOp{}}})}},
 		{Def: [][]byte{op(&pb.Op{Inputs: []*pb.Input{nil, {Digest: "x", Index: -1}}})}, Metadata: map[string]*pb.OpMetadata{"x": nil}},
 	} {

@@ -72,8 +72,14 @@ func TestCVE_2022_24769_InheritableCapabilities(t *testing.T) {
 		}
 	})
 	for _, args := range [][]string{
-		{"--cap-add", "NET_ADMIN"}, {"--cap-add", "ALL"}, {"--privileged"}, {"--user", "www", "--cap-add", "NET_ADMIN"}, {"--user", "www", "--privileged"},
-		{"--cap-drop", "ALL"}, {"--cap-drop", "ALL", "--cap-add", "CHOWN"}, {"--security-opt", "no-new-privileges"},
+		{"--cap-add", "NET_ADMIN"},
+		{"--cap-add", "ALL"},
+		{"--privileged"},
+		{"--user", "www", "--cap-add", "NET_ADMIN"},
+		{"--user", "www", "--privileged"},
+		{"--cap-drop", "ALL"},
+		{"--cap-drop", "ALL", "--cap-add", "CHOWN"},
+		{"--security-opt", "no-new-privileges"},
 	} {
 		st := statusOf(t, d.Run("docker", append(append([]string{"run", "--rm"}, args...), "busybox", "sh", "-c", showStatus)...))
 		if st["CapInh"] != noCaps || st["CapAmb"] != noCaps {

@@ -165,11 +165,20 @@ func TestCVE_2021_41089_ModesOfTheHost(t *testing.T) {
 	host, intact := hostDir(t, d)
 	image(t, d, "evil", []entry{{name: "out", link: host}, {name: "up", link: "../../../../../../.." + host}, {name: "etc/out", link: "/proc/1/root" + host}})
 	up := archive(t, []entry{
-		{name: "out/", mode: 0o777}, {name: "out/secret", body: "evil", mode: 0o777}, {name: "up/secret", body: "evil", mode: 0o777},
-		{name: "l", link: host}, {name: "l/secret", body: "evil", mode: 0o777}, {name: "l/", mode: 0o777},
-		{name: "h", kind: tar.TypeLink, link: "out/secret"}, {name: "h", body: "evil", mode: 0o777},
-		{name: "h2", kind: tar.TypeLink, link: host + "/secret"}, {name: "s", link: host + "/secret"}, {name: "s", body: "evil", mode: 0o777},
-		{name: "../../../../../.." + host + "/secret", body: "evil"}, {name: host + "/new", body: "evil"}, {name: "etc/out/new", body: "evil"},
+		{name: "out/", mode: 0o777},
+		{name: "out/secret", body: "evil", mode: 0o777},
+		{name: "up/secret", body: "evil", mode: 0o777},
+		{name: "l", link: host},
+		{name: "l/secret", body: "evil", mode: 0o777},
+		{name: "l/", mode: 0o777},
+		{name: "h", kind: tar.TypeLink, link: "out/secret"},
+		{name: "h", body: "evil", mode: 0o777},
+		{name: "h2", kind: tar.TypeLink, link: host + "/secret"},
+		{name: "s", link: host + "/secret"},
+		{name: "s", body: "evil", mode: 0o777},
+		{name: "../../../../../.." + host + "/secret", body: "evil"},
+		{name: host + "/new", body: "evil"},
+		{name: "etc/out/new", body: "evil"},
 	})
 	for _, id := range []string{d.Run("docker", "run", "-d", "evil", "sleep", "1000"), d.Run("docker", "create", "evil", "true"), d.Run("docker", "create", "-v", "vol:/out", "evil", "true")} {
 		for _, at := range []string{"/", "/out", "/up", "/etc/out", "/proc/1/root" + host, "/../../" + host} {

@@ -158,8 +158,15 @@ func TestCVE_2023_27561_LinkedProc(t *testing.T) {
 func TestCVE_2023_28642_ProcOfTheImage(t *testing.T) {
 	d := daemon(t)
 	image(t, d, "evil", []entry{
-		{name: "proc/"}, {name: "proc/self/"}, {name: "proc/self/attr/"}, {name: "proc/self/attr/exec"}, {name: "proc/self/oom_score_adj"},
-		{name: "proc/thread-self", link: "self"}, {name: "sys/"}, {name: "sys/kernel/"}, {name: "sys/kernel/security", link: "/proc"},
+		{name: "proc/"},
+		{name: "proc/self/"},
+		{name: "proc/self/attr/"},
+		{name: "proc/self/attr/exec"},
+		{name: "proc/self/oom_score_adj"},
+		{name: "proc/thread-self", link: "self"},
+		{name: "sys/"},
+		{name: "sys/kernel/"},
+		{name: "sys/kernel/security", link: "/proc"},
 	})
 	out := d.Run("docker", "run", "--rm", "--oom-score-adj", "501", "evil", "sh", "-c", "cat /proc/self/oom_score_adj; stat -f -c %T /proc /sys")
 	want(t, "what the process is told", out, "501\nproc\nsysfs")
@@ -341,7 +348,9 @@ func TestCVE_2019_14271_LibrariesOfTheImage(t *testing.T) {
 	host, intact := hostDir(t, d)
 	evil := "\x7fELF not really, but it would be opened"
 	image(t, d, "evil", []entry{
-		{name: "etc/nsswitch.conf", body: "passwd: evil\nhosts: evil\n"}, {name: "lib/x86_64-linux-gnu/libnss_evil.so.2", body: evil}, {name: "lib/libnss_files.so.2", body: evil},
+		{name: "etc/nsswitch.conf", body: "passwd: evil\nhosts: evil\n"},
+		{name: "lib/x86_64-linux-gnu/libnss_evil.so.2", body: evil},
+		{name: "lib/libnss_files.so.2", body: evil},
 		{name: "etc/ld.so.preload", body: "/lib/libnss_files.so.2\n"},
 	})
 	id := d.Run("docker", "run", "-d", "evil", "sleep", "1000")

@@ -176,9 +176,11 @@ func TestCVE_2025_64329_AttachAndHangUp(t *testing.T) {
 			_ = half.Close()
 		}
 		// And those who never say all of it, or wait for what does not come.
-		for _, text := range []string{"POST /containers/" + id + "/attach?stream=1&stdout=1 HTTP/1.1\r\n", "GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
+		for _, text := range []string{
+			"POST /containers/" + id + "/attach?stream=1&stdout=1 HTTP/1.1\r\n", "GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
 			"GET /containers/" + id + "/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET /containers/" + id + "/stats HTTP/1.1\r\nHost: x\r\n\r\n",
-			"POST /containers/" + id + "/wait HTTP/1.1\r\nHost: x\r\n\r\n"} {
+			"POST /containers/" + id + "/wait HTTP/1.1\r\nHost: x\r\n\r\n",
+		} {
 			c, err := net.Dial("unix", d.Sock)
 			if err != nil {
 				t.Fatal(err)

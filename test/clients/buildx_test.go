@@ -35,8 +35,10 @@ COPY --from=other /extra /extra
 	write(t, key, "s3cret")
 	build := func(args ...string) string {
 		t.Helper()
-		return d.Run("docker", append([]string{"buildx", "build", "--progress", "plain", "--secret", "id=key,src=" + key,
-			"--build-context", "other=" + filepath.Join(d.Dir, "other")}, append(args, dir)...)...)
+		return d.Run("docker", append([]string{
+			"buildx", "build", "--progress", "plain", "--secret", "id=key,src=" + key,
+			"--build-context", "other=" + filepath.Join(d.Dir, "other"),
+		}, append(args, dir)...)...)
 	}
 	build("-t", "app", "--build-arg", "WHO=you", "--label", "a=b")
 	want(t, "the image", d.Run("docker", "run", "--rm", "app", "cat", "/made", "/extra"), "for you\nextra")

@@ -57,8 +57,12 @@ func TestMemoryPolicy(t *testing.T) {
 	b.l.Spec.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
 	b.prints("bind=static:0\n")
 	for _, p := range []specs.LinuxMemoryPolicy{
-		{Mode: "MPOL_X"}, {Mode: specs.MpolBind, Flags: []specs.MemoryPolicyFlagType{"X"}}, {Mode: specs.MpolBind, Nodes: "0-x"},
-		{Mode: specs.MpolBind}, {Mode: specs.MpolBind, Nodes: "1000"}, {Mode: specs.MpolBind, Nodes: "9999999"},
+		{Mode: "MPOL_X"},
+		{Mode: specs.MpolBind, Flags: []specs.MemoryPolicyFlagType{"X"}},
+		{Mode: specs.MpolBind, Nodes: "0-x"},
+		{Mode: specs.MpolBind},
+		{Mode: specs.MpolBind, Nodes: "1000"},
+		{Mode: specs.MpolBind, Nodes: "9999999"},
 	} {
 		b = newBox(t, "true")
 		b.l.Spec.Linux.MemoryPolicy = &p

@@ -51,7 +51,7 @@ func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 	if _, err := c.conn.Write(msg); err != nil && !errors.Is(err, unix.EPIPE) {
 		return nil, fmt.Errorf("instruct child: %w", err)
 	}
-	created := false
+	var created bool
 	console, created, err = c.hear(ctx)
 	if err != nil {
 		return console, err

@@ -164,7 +164,7 @@ func (s *setup) wait() error {
 		return err
 	}
 	var told [1]byte
-	if n, err := (rawFD(s.gate.r)).Read(told[:]); n != 1 {
+	if n, err := rawFD(s.gate.r).Read(told[:]); n != 1 {
 		return fmt.Errorf("wait to be started: %w", err)
 	}
 	return nil

@@ -152,6 +152,9 @@ func subGroup(sys *cgroup.System, own string, named []string) (*cgroup.Group, er
 	if err != nil {
 		return nil, err
 	}
+	if len(named) > 1 {
+		return nil, errs.New(errs.Unsupported, "--cgroup: one group only is supported")
+	}
 	for _, n := range named {
 		if strings.Contains(n, ":") {
 			return nil, errs.Newf(errs.Unsupported, "--cgroup %s: a group for single controllers is not supported", n)

@@ -27,12 +27,12 @@ func watchSignals(c *child) *watcher {
 
 // foreground is for who waits in front of a process: it returns its exit code.
 func (w *watcher) foreground() (int, error) {
-	restore, drained := func() {}, make(chan struct{})
+	drained := make(chan struct{})
 	if w.child.console == nil {
 		close(drained)
 	} else {
-		var err error
-		if restore, err = rawTerminal(os.Stdin); err != nil {
+		restore, err := rawTerminal(os.Stdin)
+		if err != nil {
 			return 0, err
 		}
 		defer restore()

@@ -26,7 +26,8 @@ const (
 )
 
 // The words are runc's: engines look for them.
-func errNotExist() error   { return errs.New(errs.NotFound, "container does not exist") }
+func errNotExist() error { return errs.New(errs.NotFound, "container does not exist") }
+
 func errExist() error      { return errs.New(errs.Conflict, "container with given ID already exists") }
 func errNotRunning() error { return errs.New(errs.Conflict, "container not running") }
 

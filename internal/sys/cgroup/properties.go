@@ -130,8 +130,10 @@ func ioProperties(b *specs.LinuxBlockIO, add func(string, any)) {
 		name string
 		list []specs.LinuxThrottleDevice
 	}{
-		{"IOReadBandwidthMax", b.ThrottleReadBpsDevice}, {"IOWriteBandwidthMax", b.ThrottleWriteBpsDevice},
-		{"IOReadIOPSMax", b.ThrottleReadIOPSDevice}, {"IOWriteIOPSMax", b.ThrottleWriteIOPSDevice},
+		{"IOReadBandwidthMax", b.ThrottleReadBpsDevice},
+		{"IOWriteBandwidthMax", b.ThrottleWriteBpsDevice},
+		{"IOReadIOPSMax", b.ThrottleReadIOPSDevice},
+		{"IOWriteIOPSMax", b.ThrottleWriteIOPSDevice},
 	} {
 		var limits []systemd.DeviceLimit
 		for _, d := range k.list {

@@ -118,8 +118,12 @@ func TestStartScope(t *testing.T) {
 			_, path := newBus(t, "private", func(*message) []*message { return tc.answers })
 			m := &Manager{private: path}
 			err := m.StartScope(t.Context(), "x.scope", []Property{
-				{"Slice", "system.slice"}, {"Delegate", true}, {"TasksMax", uint64(5)}, {"PIDs", []uint32{1, 2}},
-				{"AllowedCPUs", []byte{3}}, {"IOReadBandwidthMax", []DeviceLimit{{"/dev/block/8:0", 9}, {"/dev/block/8:1", 1}}},
+				{"Slice", "system.slice"},
+				{"Delegate", true},
+				{"TasksMax", uint64(5)},
+				{"PIDs", []uint32{1, 2}},
+				{"AllowedCPUs", []byte{3}},
+				{"IOReadBandwidthMax", []DeviceLimit{{"/dev/block/8:0", 9}, {"/dev/block/8:1", 1}}},
 			})
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("%v, want %q", err, tc.want)
