@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,10 +104,7 @@ type ContainerStopOptions struct {
 func (o ContainerStopOptions) query() query {
 	q := query{}.text("signal", o.Signal)
 	if o.Timeout != nil {
-		q = q.number("t", int64(*o.Timeout))
-		if *o.Timeout == 0 {
-			q.text("t", "0")
-		}
+		q.text("t", strconv.Itoa(*o.Timeout)) // 0 counts
 	}
 	return q
 }
