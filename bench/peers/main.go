@@ -10,25 +10,25 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/skiff-containers/skiff/bench/peer"
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == "runc" {
-		os.Exit(wrapRunc()) // see runc.go
+	if peer.IsRunc() {
+		os.Exit(peer.WrapRunc())
 	}
 	runs := flag.Int("runs", 15, "samples of each figure")
 	gap := flag.Duration("gap", 100*time.Millisecond, "idle time before each sample: hot loops flatter everybody")
 	only := flag.String("engines", "skiff,docker", "which engines, comma separated")
 	figures := flag.String("figures", "", "which figures (substring); empty is all")
 	flag.Parse()
-	if os.Getenv("SKIFF_BENCH_INSIDE") == "" {
-		os.Exit(reexec())
+	if !peer.Inside() {
+		os.Exit(peer.Reexec())
 	}
 	if err := run(*runs, *gap, strings.Split(*only, ","), *figures); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
@@ -36,40 +36,25 @@ func main() {
 	}
 }
 
-// reexec runs the program again in fresh network and mount namespaces.
-func reexec() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "SKIFF_BENCH_INSIDE=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
-	}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		return 1
-	}
-	return 0
-}
-
 type figure struct {
 	name   string
 	unit   string
-	sample func(e *engine) (float64, error)
+	sample func(e *peer.Engine) (float64, error)
 	runs   int // instead of -runs
 }
 
 func run(runs int, gap time.Duration, names []string, only string) error {
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("lo: %w: %s", err, out)
+	if err := peer.LoopbackUp(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "skiff-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	var engines []*engine
+	var engines []*peer.Engine
 	for _, n := range names {
-		e, why := newEngine(n, filepath.Join(dir, n))
+		e, why := peer.New(n, filepath.Join(dir, n))
 		if e == nil {
 			fmt.Printf("skipping %s: %s\n", n, why)
 			continue
@@ -78,25 +63,25 @@ func run(runs int, gap time.Duration, names []string, only string) error {
 	}
 	defer func() {
 		for _, e := range engines {
-			e.stop()
+			e.Stop()
 		}
 	}()
 	for _, e := range engines {
-		if err := e.start(); err != nil {
-			return fmt.Errorf("start %s: %w", e.name, err)
+		if err := e.Start(); err != nil {
+			return fmt.Errorf("start %s: %w", e.Name, err)
 		}
-		if err := e.makeImage(dir); err != nil {
-			return fmt.Errorf("%s: make the image: %w", e.name, err)
+		if err := e.MakeImage(dir); err != nil {
+			return fmt.Errorf("%s: make the image: %w", e.Name, err)
 		}
-		v, _ := e.output("version", "--format", "{{.Server.Version}}")
-		fmt.Printf("%s: %s\n", e.name, strings.TrimSpace(v))
+		v, _ := e.Output("version", "--format", "{{.Server.Version}}")
+		fmt.Printf("%s: %s\n", e.Name, strings.TrimSpace(v))
 	}
 	if len(engines) == 0 {
 		return fmt.Errorf("no engine to measure")
 	}
 	header := fmt.Sprintf("\n%-34s", "median (whole commands)")
 	for _, e := range engines {
-		header += fmt.Sprintf("%14s", e.name)
+		header += fmt.Sprintf("%14s", e.Name)
 	}
 	fmt.Println(header + "   ratio")
 	for _, f := range allFigures(dir) {
@@ -112,7 +97,7 @@ func run(runs int, gap time.Duration, names []string, only string) error {
 
 // measure samples the engines in turn, so that what else the machine does
 // touches all alike.
-func measure(f figure, engines []*engine, runs int, gap time.Duration) error {
+func measure(f figure, engines []*peer.Engine, runs int, gap time.Duration) error {
 	if f.runs > 0 {
 		runs = min(runs, f.runs)
 	}
@@ -122,7 +107,7 @@ func measure(f figure, engines []*engine, runs int, gap time.Duration) error {
 			time.Sleep(gap)
 			v, err := f.sample(e)
 			if err != nil {
-				return fmt.Errorf("%s: %w", e.name, err)
+				return fmt.Errorf("%s: %w", e.Name, err)
 			}
 			if r > 0 || runs == 1 { // the first warms caches up
 				values[i] = append(values[i], v)

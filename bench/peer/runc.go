@@ -1,4 +1,4 @@
-package main
+package peer
 
 import (
 	"encoding/json"
@@ -9,9 +9,12 @@ import (
 	"syscall"
 )
 
-// wrapRunc edits the bundle's spec, or an exec's process, and becomes the real
+// IsRunc reports that this program was started in runc's place: see [WrapRunc].
+func IsRunc() bool { return filepath.Base(os.Args[0]) == "runc" }
+
+// WrapRunc edits the bundle's spec, or an exec's process, and becomes the real
 // runc. It costs a peer one more exec of a small program, 2-3 ms a command.
-func wrapRunc() int {
+func WrapRunc() int {
 	for i, a := range os.Args {
 		if i+1 >= len(os.Args) {
 			break

@@ -1,4 +1,6 @@
-package main
+// Package peer starts container engines for benchmarks: each with directories,
+// a socket and control groups of its own, in the benchmark's namespaces.
+package peer
 
 import (
 	"bytes"
@@ -14,26 +16,28 @@ import (
 	"time"
 )
 
-// engine is one peer: a daemon in this process's namespaces and its command line.
-type engine struct {
-	name, dir, sock string
-	daemon, cli     string
-	args            []string
-	env             []string
-	cmd             *exec.Cmd
+// Engine is one peer: a daemon in this process's namespaces and its command line.
+type Engine struct {
+	Name, Sock  string
+	dir         string
+	daemon, cli string
+	args        []string
+	env         []string
+	cmd         *exec.Cmd
 }
 
-func newEngine(name, dir string) (*engine, string) {
-	e := &engine{name: name, dir: dir, sock: filepath.Join(dir, "sock")}
+// New returns the engine called skiff or docker, or why it cannot be had.
+func New(name, dir string) (*Engine, string) {
+	e := &Engine{Name: name, dir: dir, Sock: filepath.Join(dir, "sock")}
 	cgroup := "/skiff-bench-" + strconv.Itoa(os.Getpid()) + "-" + name
 	switch name {
 	case "skiff":
 		e.daemon, e.cli = findBin("skiffd"), findBin("skiff")
 		e.args = []string{
-			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
+			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.Sock,
 			"--config-file", "/dev/null", "--log-level", "warn", "--cgroup-parent", cgroup, "--bip", "172.29.0.1/16", "--bridge", "skiffbench0",
 		}
-		e.env = []string{"SKIFF_HOST=unix://" + e.sock, "SKIFF_NO_AUTOSTART=1"}
+		e.env = []string{"SKIFF_HOST=unix://" + e.Sock, "SKIFF_NO_AUTOSTART=1"}
 	case "docker":
 		e.daemon, _ = exec.LookPath("dockerd")
 		if d := os.Getenv("DOCKERD"); d != "" {
@@ -41,10 +45,10 @@ func newEngine(name, dir string) (*engine, string) {
 		}
 		e.cli, _ = exec.LookPath("docker")
 		e.args = []string{
-			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.sock,
+			"--exec-root", filepath.Join(dir, "run"), "--data-root", filepath.Join(dir, "data"), "-H", "unix://" + e.Sock,
 			"--pidfile", filepath.Join(dir, "pid"), "--cgroup-parent", cgroup, "--bip", "172.28.0.1/16", "--config-file", filepath.Join(dir, "daemon.json"),
 		}
-		e.env = []string{"DOCKER_HOST=unix://" + e.sock, "DOCKER_CONFIG=" + dir, "DOCKER_BUILDKIT=0"}
+		e.env = []string{"DOCKER_HOST=unix://" + e.Sock, "DOCKER_CONFIG=" + dir, "DOCKER_BUILDKIT=0"}
 	default:
 		return nil, "not a known engine"
 	}
@@ -69,7 +73,8 @@ func findBin(name string) string {
 	return p
 }
 
-func (e *engine) start() error {
+// Start runs the daemon and waits until it answers.
+func (e *Engine) Start() error {
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (e *engine) start() error {
 		return fmt.Errorf("mount %s: %w", run, err)
 	}
 	path := os.Getenv("PATH")
-	if e.name == "docker" {
+	if e.Name == "docker" {
 		conf := `{}`
 		if w, err := e.runcWrapper(); err != nil {
 			return err
@@ -107,11 +112,11 @@ func (e *engine) start() error {
 	return e.waitReady()
 }
 
-func (e *engine) waitReady() error {
+func (e *Engine) waitReady() error {
 	for range 3000 {
-		if c, err := net.Dial("unix", e.sock); err == nil {
+		if c, err := net.Dial("unix", e.Sock); err == nil {
 			_ = c.Close()
-			if _, err := e.output("version"); err == nil {
+			if _, err := e.Output("version"); err == nil {
 				return nil
 			}
 		}
@@ -123,7 +128,7 @@ func (e *engine) waitReady() error {
 
 // runcWrapper returns a stand-in for runc that takes out of the spec what a
 // root without CAP_SYS_RESOURCE may not set; "" where root may.
-func (e *engine) runcWrapper() (string, error) {
+func (e *Engine) runcWrapper() (string, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return "", err
@@ -151,30 +156,33 @@ func (e *engine) runcWrapper() (string, error) {
 	return w, os.WriteFile(w, data, 0o700)
 }
 
-func (e *engine) command(args ...string) *exec.Cmd {
+// Command is the engine's command line, told where the daemon is.
+func (e *Engine) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(e.cli, args...)
 	cmd.Env = append(os.Environ(), e.env...)
 	return cmd
 }
 
-func (e *engine) output(args ...string) (string, error) {
-	cmd := e.command(args...)
+// Output runs the command line and returns what it prints.
+func (e *Engine) Output(args ...string) (string, error) {
+	cmd := e.Command(args...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", e.name, strings.Join(args, " "), err, errOut.String())
+		return "", fmt.Errorf("%s %s: %w: %s", e.Name, strings.Join(args, " "), err, errOut.String())
 	}
 	return out.String(), nil
 }
 
-func (e *engine) timed(args ...string) (float64, error) {
+// Timed runs the command line and returns how long it took, in ms.
+func (e *Engine) Timed(args ...string) (float64, error) {
 	start := time.Now()
-	_, err := e.output(args...)
+	_, err := e.Output(args...)
 	return float64(time.Since(start).Microseconds()) / 1000, err
 }
 
-// makeImage imports a root file system with a static busybox as "bench".
-func (e *engine) makeImage(dir string) error {
+// MakeImage imports a root file system with a static busybox as "bench".
+func (e *Engine) MakeImage(dir string) error {
 	root := filepath.Join(dir, "rootfs")
 	if _, err := os.Stat(root); err != nil {
 		if err := os.MkdirAll(filepath.Join(root, "bin"), 0o755); err != nil {
@@ -202,17 +210,17 @@ func (e *engine) makeImage(dir string) error {
 	if out, err := exec.Command("tar", "-C", root, "-cf", tarball, ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %w: %s", err, out)
 	}
-	_, err := e.output("import", tarball, "bench")
+	_, err := e.Output("import", tarball, "bench")
 	return err
 }
 
-// stop removes the containers and ends the daemon and all it started.
-func (e *engine) stop() {
+// Stop removes the containers and ends the daemon and all it started.
+func (e *Engine) Stop() {
 	if e.cmd == nil {
 		return
 	}
-	if ids, err := e.output("ps", "-aq"); err == nil && len(strings.Fields(ids)) > 0 {
-		_, _ = e.output(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
+	if ids, err := e.Output("ps", "-aq"); err == nil && len(strings.Fields(ids)) > 0 {
+		_, _ = e.Output(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
 	}
 	_ = e.cmd.Process.Signal(syscall.SIGTERM)
 	done := make(chan struct{})
@@ -222,19 +230,19 @@ func (e *engine) stop() {
 	case <-time.After(15 * time.Second):
 		_ = e.cmd.Process.Kill()
 	}
-	for _, pid := range e.processes() {
+	for _, pid := range e.Processes() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 	}
 	time.Sleep(200 * time.Millisecond)
-	removeCgroups("skiff-bench-" + strconv.Itoa(os.Getpid()) + "-" + e.name)
+	removeCgroups("skiff-bench-" + strconv.Itoa(os.Getpid()) + "-" + e.Name)
 	for _, m := range mountsBelow(e.dir) { // the deepest first
 		_ = syscall.Unmount(m, syscall.MNT_DETACH)
 	}
 }
 
-// processes lists the engine's own processes: those with its directory on
+// Processes lists the engine's own processes: those with its directory on
 // their command line.
-func (e *engine) processes() []int {
+func (e *Engine) Processes() []int {
 	var out []int
 	ents, _ := os.ReadDir("/proc")
 	for _, d := range ents {
@@ -250,10 +258,10 @@ func (e *engine) processes() []int {
 	return out
 }
 
-// memory sums the resident and proportional set sizes of the engine's own
+// Memory sums the resident and proportional set sizes of the engine's own
 // processes, in MB.
-func (e *engine) memory() (rss, pss float64, err error) {
-	pids := e.processes()
+func (e *Engine) Memory() (rss, pss float64, err error) {
+	pids := e.Processes()
 	if len(pids) == 0 {
 		return 0, 0, errors.New("no process found")
 	}
