@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-launch fuzz golden clean deps
+.PHONY: clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-api bench-launch fuzz golden clean deps
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ lint: ## golangci-lint with the house rules
 
 bench: build ## side by side with the engines that are installed (as root)
 	scripts/bench.sh
+	scripts/bench-api.sh
+
+bench-api: build ## the API beside dockerd's: 10, 100, 1000 containers, then load (as root; ARGS=…)
+	scripts/bench-api.sh $(ARGS)
 
 bench-launch: build ## the launcher beside runc, crun and bubblewrap (as root; PEERS=…)
 	PEERS="$(PEERS)" scripts/bench-launch.sh
