@@ -302,6 +302,12 @@ func (d *daemon) openImages(ctx context.Context, users *netContainers) error {
 			}
 			return out
 		},
+		UseCounts: func() map[string]int {
+			if users.s == nil {
+				return nil
+			}
+			return users.s.ImageUseCounts()
+		},
 	})
 	if err == nil {
 		d.rooms.Push(d.images.Close)

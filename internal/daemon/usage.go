@@ -30,8 +30,7 @@ func (c sysContainers) DiskUsage(ctx context.Context, verbose bool) (*container.
 type sysImages struct{ s *images.Service }
 
 func (i sysImages) Count(ctx context.Context) (int, error) {
-	list, err := i.s.List(ctx, images.ListOptions{})
-	return len(list), err
+	return i.s.Count(ctx)
 }
 
 func (i sysImages) DiskUsage(ctx context.Context, verbose bool) (*image.DiskUsage, error) {

@@ -53,6 +53,7 @@ type Store struct {
 	log     *slog.Logger
 	bolt    *bolt.DB
 	overlay *overlay
+	names   *countedImages
 
 	mu   sync.Mutex
 	made map[digest.Digest]map[digest.Digest]int64 // diffID → chainIDs with the size of the archive; guarded by mu
@@ -101,7 +102,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s.Snapshotter = &guarded{s.DB.Snapshotter(Name)}
 	s.Content = content.WithMaker(s.DB.ContentStore(), s, tmp)
 	s.Leases = metadata.NewLeaseManager(s.DB)
-	s.Images = metadata.NewImageStore(s.DB)
+	s.names = &countedImages{Store: metadata.NewImageStore(s.DB)}
+	s.Images = s.names
 	return s, s.loadMade(s.Context(ctx))
 }
 
@@ -128,6 +130,7 @@ func (s *Store) GarbageCollect(ctx context.Context) error {
 	clear(s.dirs)
 	s.gen++
 	s.mu.Unlock()
+	s.names.changes.Add(1) // names that expire go with it
 	return err
 }
 

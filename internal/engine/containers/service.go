@@ -227,6 +227,26 @@ type ImageUser struct {
 	Running  bool
 }
 
+// ImageUseCounts counts the containers that were made from each image or have it
+// mounted: what [Service.UsersOfImage] lists, of all images at once.
+func (s *Service) ImageUseCounts() map[string]int {
+	out := map[string]int{}
+	for _, c := range s.index.all() {
+		c.mu.Lock()
+		if c.rec.ImageID != "" {
+			out[c.rec.ImageID]++
+		}
+		for i, m := range c.rec.Mounts {
+			again := func(o Mount) bool { return o.Type == mount.TypeImage && o.Source == m.Source }
+			if m.Type == mount.TypeImage && m.Source != c.rec.ImageID && !slices.ContainsFunc(c.rec.Mounts[:i], again) {
+				out[m.Source]++
+			}
+		}
+		c.mu.Unlock()
+	}
+	return out
+}
+
 // UsersOfImage lists the containers that were made from an image, or have it
 // mounted, by the id of its configuration.
 func (s *Service) UsersOfImage(imageID string) []ImageUser {

@@ -9,7 +9,6 @@ import (
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/skiff-containers/skiff/internal/oci"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 )
 
@@ -79,7 +78,7 @@ func (s *Service) History(ctx context.Context, ref string, p *ocispec.Platform) 
 	if err != nil {
 		return nil, err
 	}
-	chain := oci.ChainIDs(img.DiffIDs)
+	chain := img.chain
 	n := len(img.Config.History)
 	out := make([]image.HistoryResponseItem, n)
 	next := 0

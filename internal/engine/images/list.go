@@ -33,6 +33,10 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 	if o.SharedSize {
 		users = layerUsers(all)
 	}
+	var containers map[string]int
+	if o.ContainerCount {
+		containers = s.useCounts()
+	}
 	out := []image.Summary{}
 	for _, e := range all {
 		tags, digests, ok := keep(e)
@@ -50,7 +54,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 			sum.SharedSize = s.shared(ctx, e.Image, users)
 		}
 		if o.ContainerCount {
-			sum.Containers = int64(len(s.inUse(e.ID.String())))
+			sum.Containers = int64(containers[e.ID.String()])
 		}
 		if o.Manifests {
 			d := e.Target
@@ -68,11 +72,17 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 	return out, nil
 }
 
+// Count returns how many images there are.
+func (s *Service) Count(ctx context.Context) (int, error) {
+	all, err := s.entries(ctx)
+	return len(all), err
+}
+
 // layerUsers counts the images that have each layer.
 func layerUsers(all map[digest.Digest]*entry) map[digest.Digest]int {
 	users := map[digest.Digest]int{}
 	for _, e := range all {
-		for _, c := range oci.ChainIDs(e.DiffIDs) {
+		for _, c := range e.chain {
 			users[c]++
 		}
 	}
@@ -80,7 +90,7 @@ func layerUsers(all map[digest.Digest]*entry) map[digest.Digest]int {
 }
 
 func (s *Service) shared(ctx context.Context, img *Image, users map[digest.Digest]int) (sum int64) {
-	for _, c := range oci.ChainIDs(img.DiffIDs) {
+	for _, c := range img.chain {
 		if users[c] > 1 {
 			sum += s.layerSize(ctx, c)
 		}
@@ -199,10 +209,10 @@ func (e *entry) matching(patterns []string) (tags, digests []string) {
 		if !ok {
 			continue
 		}
-		if _, isTag := r.tag(); isTag {
-			tags = append(tags, reference.FamiliarString(r.ref))
+		if r.tagged() {
+			tags = append(tags, r.familiar)
 		} else {
-			digests = append(digests, reference.FamiliarString(r.ref))
+			digests = append(digests, r.familiar)
 		}
 	}
 	slices.Sort(tags)

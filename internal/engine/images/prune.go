@@ -8,7 +8,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/skiff-containers/skiff/internal/kit/filter"
-	"github.com/skiff-containers/skiff/internal/oci"
 )
 
 // Prune removes the images that no container uses: those without a tag, or all
@@ -34,7 +33,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Set) (image.PruneReport, e
 	}
 	s.names.Lock()
 	defer s.names.Unlock()
-	all, err := s.entries(ctx)
+	all, err := s.ownEntries(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -56,7 +55,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Set) (image.PruneReport, e
 		if err != nil {
 			return out, err
 		}
-		for _, c := range oci.ChainIDs(e.DiffIDs) {
+		for _, c := range e.chain {
 			if _, gone := layers[c]; gone {
 				layers[c] = s.layerSize(ctx, c)
 			}

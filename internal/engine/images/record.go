@@ -28,7 +28,8 @@ const danglingName = "dangling@"
 // record is one name of an image.
 type record struct {
 	images.Image
-	ref reference.Named // nil: the image has no name
+	ref      reference.Named // nil: the image has no name
+	familiar string          // what people call it; "" without a name
 }
 
 func (r *record) tag() (reference.NamedTagged, bool) {
@@ -36,10 +37,8 @@ func (r *record) tag() (reference.NamedTagged, bool) {
 	return t, ok
 }
 
-func (r *record) canonical() (reference.Canonical, bool) {
-	c, ok := r.ref.(reference.Canonical)
-	return c, ok
-}
+func (r *record) tagged() bool    { _, ok := r.tag(); return ok }
+func (r *record) canonical() bool { _, ok := r.ref.(reference.Canonical); return ok }
 
 // records reads every name. Records of other kinds (the builder's) are left out.
 func (s *Service) records(ctx context.Context) ([]record, error) {
@@ -55,7 +54,7 @@ func (s *Service) records(ctx context.Context) ([]record, error) {
 			if err != nil {
 				continue
 			}
-			r.ref = n
+			r.ref, r.familiar = n, reference.FamiliarString(n)
 		}
 		out = append(out, r)
 	}
@@ -69,22 +68,14 @@ type entry struct {
 	updated time.Time
 }
 
-func (e *entry) repoTags() []string {
-	out := []string{}
-	for _, r := range e.records {
-		if t, ok := r.tag(); ok {
-			out = append(out, reference.FamiliarString(t))
-		}
-	}
-	slices.Sort(out)
-	return out
-}
+func (e *entry) repoTags() []string    { return e.namesThat((*record).tagged) }
+func (e *entry) repoDigests() []string { return e.namesThat((*record).canonical) }
 
-func (e *entry) repoDigests() []string {
+func (e *entry) namesThat(are func(*record) bool) []string {
 	out := []string{}
-	for _, r := range e.records {
-		if c, ok := r.canonical(); ok {
-			out = append(out, reference.FamiliarString(c))
+	for i := range e.records {
+		if r := &e.records[i]; are(r) {
+			out = append(out, r.familiar)
 		}
 	}
 	slices.Sort(out)
@@ -93,41 +84,7 @@ func (e *entry) repoDigests() []string {
 
 // dangling reports that no tag leads to the image.
 func (e *entry) dangling() bool {
-	for _, r := range e.records {
-		if _, ok := r.tag(); ok {
-			return false
-		}
-	}
-	return true
-}
-
-// entries groups the names by image.
-func (s *Service) entries(ctx context.Context) (map[digest.Digest]*entry, error) {
-	recs, err := s.records(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := map[digest.Digest]*entry{}
-	for _, r := range recs {
-		imgs, err := s.imagesOf(ctx, r.Target)
-		if err != nil {
-			// One damaged image must not hide the others.
-			s.log.WarnContext(ctx, "image cannot be read", "name", r.Name, "error", err)
-			continue
-		}
-		for _, img := range imgs {
-			e := out[img.ID]
-			if e == nil {
-				e = &entry{Image: img}
-				out[img.ID] = e
-			}
-			e.records = append(e.records, r)
-			if r.UpdatedAt.After(e.updated) {
-				e.updated = r.UpdatedAt
-			}
-		}
-	}
-	return out, nil
+	return !slices.ContainsFunc(e.records, func(r record) bool { return r.tagged() })
 }
 
 // cache holds what digests name: it never goes stale.
@@ -183,7 +140,8 @@ func newImage(target ocispec.Descriptor, id digest.Digest, conf []byte) (*Image,
 	}
 	img := &Image{ID: id, Target: target, Config: c, DiffIDs: c.RootFS.DiffIDs, Platform: oci.ConfigPlatform(&c)}
 	if n := len(img.DiffIDs); n > 0 {
-		img.ChainID = oci.ChainIDs(img.DiffIDs)[n-1]
+		img.chain = oci.ChainIDs(img.DiffIDs)
+		img.ChainID = img.chain[n-1]
 	}
 	if c.Created != nil {
 		img.Created = *c.Created
@@ -271,7 +229,7 @@ func (s *Service) imagesOf(ctx context.Context, target ocispec.Descriptor) ([]*I
 // size is what the image's layers take on the disk.
 func (s *Service) size(ctx context.Context, img *Image) int64 {
 	var sum int64
-	for _, c := range oci.ChainIDs(img.DiffIDs) {
+	for _, c := range img.chain {
 		sum += s.layerSize(ctx, c)
 	}
 	return sum

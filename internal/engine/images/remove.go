@@ -11,7 +11,6 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/ids"
-	"github.com/skiff-containers/skiff/internal/oci"
 )
 
 // Remove takes a name from an image, or removes an image by its id. An image
@@ -26,7 +25,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]im
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.entries(ctx)
+	all, err := s.ownEntries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +216,7 @@ func (r *removal) delete(ctx context.Context) error {
 	users := layerUsers(r.all)
 	r.out = append(r.out, image.DeleteResponse{Deleted: r.e.ID.String()})
 	var gone []digest.Digest
-	for i, c := range slices.Backward(oci.ChainIDs(r.e.DiffIDs)) {
+	for i, c := range slices.Backward(r.e.chain) {
 		if users[c] == 0 {
 			r.out = append(r.out, image.DeleteResponse{Deleted: c.String()})
 			gone = append(gone, r.e.DiffIDs[i])

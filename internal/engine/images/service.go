@@ -28,6 +28,9 @@ type Options struct {
 	Remote *remote.Client
 	// InUse lists the containers of an image; nil means there are none.
 	InUse func(imageID string) []ContainerRef
+	// UseCounts counts the containers of every image that has some; nil means
+	// there are none.
+	UseCounts func() map[string]int
 	// Publish tells the event stream; nil drops events.
 	Publish func(t events.Type, a events.Action, id string, attrs map[string]string)
 	// MaxDownloads and MaxUploads bound the layers that are transferred at
@@ -41,13 +44,15 @@ type Service struct {
 	store     *snapshot.Store
 	remote    *remote.Client
 	inUse     func(string) []ContainerRef
+	useCounts func() map[string]int
 	publish   func(events.Type, events.Action, string, map[string]string)
 	log       *slog.Logger
 	downloads *semaphore.Weighted
 	uploads   *semaphore.Weighted
 
-	cache cache
-	locks keyLock // one worker a layer blob
+	cache   cache
+	catalog catalog
+	locks   keyLock // one worker a layer blob
 
 	names   sync.Mutex // held by verbs that look at names and then change them
 	sweep   sync.Mutex // held while collecting, so that who asks sees the end of it
@@ -68,12 +73,15 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	if o.InUse == nil {
 		o.InUse = func(string) []ContainerRef { return nil }
 	}
+	if o.UseCounts == nil {
+		o.UseCounts = func() map[string]int { return nil }
+	}
 	if o.Publish == nil {
 		o.Publish = func(events.Type, events.Action, string, map[string]string) {}
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Service{
-		store: o.Store, remote: o.Remote, inUse: o.InUse, publish: o.Publish, log: o.Log,
+		store: o.Store, remote: o.Remote, inUse: o.InUse, useCounts: o.UseCounts, publish: o.Publish, log: o.Log,
 		downloads: semaphore.NewWeighted(o.MaxDownloads), uploads: semaphore.NewWeighted(o.MaxUploads),
 		collect: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
 	}

@@ -20,6 +20,8 @@ type Image struct {
 	DiffIDs  []digest.Digest // bottom first
 	Created  time.Time
 	Platform ocispec.Platform
+
+	chain []digest.Digest // the chainIDs of all layers, bottom first
 }
 
 // PullOptions are those of POST /images/create.
