@@ -43,7 +43,7 @@ type emitter struct {
 }
 
 func newEmitter(w io.Writer, o *ReadOptions, attrs map[string]string) *emitter {
-	e := &emitter{w: w, o: o, attrs: attrText(attrs), frame: -1, buf: make([]byte, 0, outSize+maxFrame)}
+	e := &emitter{w: w, o: o, attrs: attrText(attrs), frame: -1, buf: make([]byte, 0, 4<<10)}
 	e.since, e.until = math.MinInt64, math.MaxInt64
 	if !o.Since.IsZero() {
 		e.since = nanos(o.Since)

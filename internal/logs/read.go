@@ -106,8 +106,13 @@ func (r *reader) run(e *emitter) error {
 	if at.cut {
 		e.cut()
 	}
-	c := &cursor{r: r, e: e, until: e.until, at: at, last: last, end: end, format: r.newFormat(), buf: make([]byte, readSize)}
+	c := &cursor{r: r, e: e, until: e.until, at: at, last: last, end: end, format: r.newFormat()}
 	defer c.close()
+	size := int64(readSize)
+	if c.atEnd() { // a short log needs no more than it has
+		size = min(size, max(0, end-at.off)+1)
+	}
+	c.buf = make([]byte, size)
 	return c.copy()
 }
 

@@ -854,4 +854,15 @@ func TestTopAndStats(t *testing.T) {
 	}); err != nil || n != 1 {
 		t.Error(n, err)
 	}
+	enough := errors.New("enough")
+	begin := time.Now()
+	err = w.Stats(ctx, id, true, false, func(r *container.StatsResponse) error {
+		if !r.PreRead.IsZero() {
+			t.Errorf("a stream begins with a sample that has %v before it", r.PreRead)
+		}
+		return enough
+	})
+	if took := time.Since(begin); !errors.Is(err, enough) || took >= statsInterval {
+		t.Errorf("the first sample of a stream: %v after %s", err, took)
+	}
 }

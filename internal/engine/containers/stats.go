@@ -46,8 +46,11 @@ func (s *Service) Stats(ctx context.Context, id string, stream, oneShot bool, ea
 	if err != nil {
 		return err
 	}
-	if oneShot && !stream {
-		return each(prev)
+	// Docker's streams begin at once, with a sample that has none before it.
+	if oneShot || stream {
+		if err := each(prev); err != nil || !stream {
+			return err
+		}
 	}
 	tick := time.NewTicker(statsInterval)
 	defer tick.Stop()
