@@ -21,6 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(shimEnv) == "" {
+		race := os.Getenv("SKIFF_RACE") != ""
 		dir, err := os.MkdirTemp("", "skiff-shim")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -32,9 +33,11 @@ func TestMain(m *testing.M) {
 		} else {
 			build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/skiff-containers/skiff/cmd/skiff-shim")
 			build.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if os.Getenv("SKIFF_RACE") != "" { // the shim under the race detector, which needs cgo
-				build.Args = append(build.Args[:2], append([]string{"-race"}, build.Args[2:]...)...)
+			if race { // the detector needs cgo; and static, for the shim is also the init of containers without a libc
+				build = exec.Command("go", "build", "-race", "-trimpath", "-tags=osusergo,netgo", "-ldflags=-linkmode=external -extldflags=-static",
+					"-o", program, "github.com/skiff-containers/skiff/cmd/skiff-shim")
 				build.Env = append(os.Environ(), "CGO_ENABLED=1")
+				_ = os.Setenv("GORACE", "log_path="+filepath.Join(dir, "race"))
 			}
 			if out, err := build.CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "build the shim: %v\n%s", err, out)
@@ -43,6 +46,13 @@ func TestMain(m *testing.M) {
 		}
 		_ = os.Setenv(shimEnv, program)
 		code := runtimetest.Isolate(m)
+		if reports, _ := filepath.Glob(filepath.Join(dir, "race.*")); len(reports) > 0 {
+			for _, r := range reports {
+				text, _ := os.ReadFile(r)
+				fmt.Fprintf(os.Stderr, "%s\n", text)
+			}
+			code = 1
+		}
 		_ = os.RemoveAll(dir)
 		os.Exit(code)
 	}
