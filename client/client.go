@@ -46,6 +46,7 @@ type Client struct {
 	dial    func(ctx context.Context) (net.Conn, error) // plain; TLS comes on top
 	tls     *tls.Config
 	rt      *http.Transport
+	direct  *direct // for unix sockets; else nil
 
 	pinned  bool // the caller fixed the version
 	version atomic.Pointer[string]
@@ -140,6 +141,9 @@ func New(opts ...Option) (*Client, error) {
 		MaxIdleConns:       6,
 		IdleConnTimeout:    30 * time.Second,
 	}
+	if c.tls == nil && strings.HasPrefix(c.host, "unix://") {
+		c.direct = &direct{dial: c.dial}
+	}
 	return c, nil
 }
 
@@ -179,12 +183,23 @@ func (c *Client) locate() error {
 	return nil
 }
 
+// roundTrip sends a request the shortest way it can go.
+func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
+	if c.direct != nil && c.direct.takes(r) {
+		return c.direct.RoundTrip(r)
+	}
+	return c.rt.RoundTrip(r)
+}
+
 // Host returns the address as it was given.
 func (c *Client) Host() string { return c.host }
 
 // Close lets go of idle connections.
 func (c *Client) Close() error {
 	c.rt.CloseIdleConnections()
+	if c.direct != nil {
+		c.direct.CloseIdleConnections()
+	}
 	return nil
 }
 

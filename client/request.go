@@ -93,7 +93,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.rt.RoundTrip(req)
+	resp, err := c.roundTrip(req)
 	if err != nil {
 		return nil, c.connectError(err)
 	}

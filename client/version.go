@@ -106,7 +106,7 @@ func (c *Client) Ping(ctx context.Context) (PingResult, error) {
 	for k, v := range c.headers {
 		req.Header.Set(k, v)
 	}
-	resp, err := c.rt.RoundTrip(req)
+	resp, err := c.roundTrip(req)
 	if err != nil {
 		return PingResult{}, c.connectError(err)
 	}

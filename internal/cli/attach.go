@@ -59,7 +59,7 @@ func (a *app) attach(ctx context.Context, name, keys string, stdin, sigProxy boo
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if sigProxy && !c.Config.Tty {
-		stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
+		_, stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
 			_ = cl.ContainerKill(ctx, c.ID, name)
 		})
 		defer stop()

@@ -133,8 +133,10 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	// A detached or failed session must not leave its requests behind.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var signals <-chan struct{}
 	if t.sigProxy && !t.tty {
-		stop := stream.ProxySignals(ctx, func(ctx context.Context, name string) {
+		var stop context.CancelFunc
+		signals, stop = stream.ProxySignals(ctx, func(ctx context.Context, name string) {
 			_ = cl.ContainerKill(ctx, id, name)
 		})
 		defer stop()
@@ -158,6 +160,9 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	go func() { moved <- session.Run(ctx) }()
 
 	if t.start {
+		if signals != nil {
+			<-signals // from its start on it gets them
+		}
 		if err := cl.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			conn.Close()
 			<-moved

@@ -13,18 +13,22 @@ import (
 const restAfter = 50 * time.Millisecond
 
 // ProxySignals hands every signal that we get to send, by name, until the
-// returned function is called.
-func ProxySignals(ctx context.Context, send func(ctx context.Context, name string)) (stop func()) {
-	c := make(chan os.Signal, 128)
-	signal.Notify(c, usualSignals()...)
-	ctx, cancel := context.WithCancel(ctx)
+// returned function is called. It returns before the signals are asked for:
+// ready is closed then.
+func ProxySignals(ctx context.Context, send func(ctx context.Context, name string)) (ready <-chan struct{}, stop context.CancelFunc) {
+	ctx, stop = context.WithCancel(ctx)
+	asked := make(chan struct{})
 	go func() {
+		c := make(chan os.Signal, 128)
+		signal.Notify(c, usualSignals()...)
+		close(asked)
 		rest := time.NewTimer(restAfter)
 		defer rest.Stop()
-		defer signal.Stop(c)
 		for {
 			select {
 			case <-ctx.Done():
+				// Not undone, which takes as long as it took to ask: the process is
+				// at its end, and would be killed between its answer and its exit.
 				return
 			case <-rest.C:
 				signal.Notify(c)
@@ -35,8 +39,5 @@ func ProxySignals(ctx context.Context, send func(ctx context.Context, name strin
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(c)
-		cancel()
-	}
+	return asked, stop
 }
