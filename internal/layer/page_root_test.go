@@ -12,7 +12,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
-// TestMountByPage takes the way that only kernels before 6.5 need.
+// TestMountByPage takes the way that only kernels before 6.7 need.
 func TestMountByPage(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{"a,b:c", "l2", "up", "work"} {

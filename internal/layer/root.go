@@ -88,27 +88,28 @@ func mountRootfs(r *runtime.Rootfs) (int, error) {
 		}
 		return fd, err
 	}
-	dirs := &openDirs{}
-	defer dirs.close()
-	var opts []mnt.Opt
-	for _, l := range r.Lower {
-		opts = append(opts, mnt.Opt{Key: "lowerdir+", Value: dirs.name(l)})
-	}
 	if r.Upper != "" {
 		// Left by a volatile mount of before; what it promised is not asked of this one.
 		if err := os.RemoveAll(filepath.Join(r.Work, "work/incompat")); err != nil {
 			return -1, err
 		}
+	}
+	dirs := &openDirs{}
+	defer dirs.close()
+	if !mnt.OverlayTakesLayers() {
+		return mountByPage(r)
+	}
+	var opts []mnt.Opt
+	for _, l := range r.Lower {
+		opts = append(opts, mnt.Opt{Key: "lowerdir+", Value: dirs.name(l)})
+	}
+	if r.Upper != "" {
 		opts = append(opts, mnt.Opt{Key: "upperdir", Value: dirs.name(r.Upper)}, mnt.Opt{Key: "workdir", Value: dirs.name(r.Work)})
 	}
 	if dirs.err != nil {
 		return -1, dirs.err
 	}
-	fd, err := mnt.New("overlay", "overlay", opts, 0)
-	if err != nil && errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "lowerdir+") {
-		return mountByPage(r) // before 6.5
-	}
-	return fd, err
+	return mnt.New("overlay", "overlay", opts, 0)
 }
 
 // openDirs names directories by descriptor: the kernel takes no long strings,
@@ -134,7 +135,7 @@ func (o *openDirs) close() {
 	}
 }
 
-// mountByPage mounts with mount(2), in a mount namespace of a thread of its
+// mountByPage is for kernels before 6.7. It mounts with mount(2), in a mount namespace of a thread of its
 // own, and takes the mount along as an unattached one. The directories have to
 // be opened in that namespace: overlayfs takes no mounts of another.
 func mountByPage(r *runtime.Rootfs) (fd int, err error) {

@@ -22,7 +22,7 @@ func MountRoot(fs *runtime.Rootfs, at string) (fd int, err error) {
 	if fs.Bind != "" {
 		fd, err = mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
 	} else {
-		fd, err = overlay(fs, at, "")
+		fd, err = overlay(fs, at, "", !mnt.OverlayTakesLayers())
 	}
 	if err != nil {
 		return -1, fmt.Errorf("root file system: %w", err)

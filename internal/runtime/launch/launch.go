@@ -56,6 +56,7 @@ type request struct {
 	Rootfs  *runtime.Rootfs
 	User    *runtime.User
 	Seccomp *seccomp.Program
+	ByPage  bool // the kernel takes the root's layers in one string only
 	TTY     bool
 	Console [2]uint
 	Init    bool

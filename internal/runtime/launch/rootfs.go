@@ -38,7 +38,7 @@ func (s *setup) mountRoot() error {
 	} else if fs.Bind != "" { // cloned before propagation is cut: it may be shared
 		fd, err = mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
 	} else {
-		fd, err = overlay(fs, s.req.MountPoint, s.req.Spec.Linux.MountLabel)
+		fd, err = overlay(fs, s.req.MountPoint, s.req.Spec.Linux.MountLabel, s.req.ByPage)
 	}
 	if err != nil {
 		return fmt.Errorf("root file system: %w", err)
@@ -84,8 +84,9 @@ func (s *setup) openRoot() (err error) {
 }
 
 // overlay makes the overlay of a root. Layers are handed over one by one, so
-// there may be as many as the kernel stacks, whatever their paths' length.
-func overlay(fs *runtime.Rootfs, scratch, label string) (int, error) {
+// there may be as many as the kernel stacks, whatever their paths' length; by
+// page where the kernel takes them in one string only.
+func overlay(fs *runtime.Rootfs, scratch, label string, byPage bool) (int, error) {
 	if len(fs.Lower) == 0 {
 		return -1, errors.New("overlay without layers")
 	}
@@ -105,17 +106,10 @@ func overlay(fs *runtime.Rootfs, scratch, label string) (int, error) {
 			return -1, err
 		}
 	}
-	fd, err := overlayByLayer(fs, label)
-	if !errors.Is(err, unix.EINVAL) {
-		return fd, err
+	if byPage {
+		return overlayByPage(fs, scratch, label)
 	}
-	// A kernel may take the lower layers in one string only. Some say so of the
-	// option, others of the whole.
-	fd, again := overlayByPage(fs, scratch, label)
-	if again != nil {
-		return -1, fmt.Errorf("%w; in one string: %w", err, again)
-	}
-	return fd, nil
+	return overlayByLayer(fs, label)
 }
 
 func overlayByLayer(fs *runtime.Rootfs, label string) (int, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
 // Host is what [Start] and [Exec] need to know of the machine.
@@ -59,7 +60,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 		ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
 		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
 		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: g.Path(),
-		Hooks: hookWorkOf(spec.Hooks, state),
+		Hooks: hookWorkOf(spec.Hooks, state), ByPage: l.Rootfs != nil && !mnt.OverlayTakesLayers(),
 	}
 	if r := spec.Linux.Resources; r != nil {
 		req.PIDsFile, req.PIDsMax = g.PIDsFile(r.Pids)

@@ -162,6 +162,7 @@ func (r *request) fields(c *coder) {
 		text(c, &p.Listener)
 		text(c, &p.Metadata)
 	})
+	c.flag(&r.ByPage)
 	c.flag(&r.TTY)
 	num(c, &r.Console[0])
 	num(c, &r.Console[1])
