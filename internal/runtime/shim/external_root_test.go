@@ -283,7 +283,7 @@ func TestExternalShimKilled(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(flag, "go"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if e := <-exits; e.ID != "survivor" || e.Unknown || e.Code != 5 {
+		if e := <-exits; e.ID != "survivor" || !adoptedEnd(e, 5) {
 			t.Errorf("exit %+v", e)
 		}
 		if got := readFile(log); !strings.Contains(got, "after") {
