@@ -55,7 +55,7 @@ timeout -k 5 "${VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel "$accel" "${machine
 	-drive "if=virtio,format=raw,snapshot=on,file=$image/root.img" \
 	-drive "if=virtio,format=raw,snapshot=on,file=$work/disk.img" \
 	-append "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor mitigations=off ${SYSTEMD:+skiff.systemd systemd.run=/work/guest systemd.show_status=0}" \
-	</dev/null | tr -d '\r' || { echo "test-vm: the guest was ended: it did not finish within ${VM_TIMEOUT:-1200} s" >&2; exit 1; }
+	</dev/null | sed -u 's/\r//g' || { echo "test-vm: the guest was ended: it did not finish within ${VM_TIMEOUT:-1200} s" >&2; exit 1; }
 case $(tr -d '\r\n' <"$work/result") in
 0) ;;
 1) exit 1 ;;
