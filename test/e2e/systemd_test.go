@@ -14,6 +14,9 @@ import (
 	"github.com/skiff-containers/skiff/test/harness"
 )
 
+// Each was missed about every second time without what keeps the scope.
+const oomTries = 5
+
 // Containers as scopes of systemd's: `SYSTEMD=1 make test-vm` has one.
 func TestSystemdCgroups(t *testing.T) {
 	if comm, err := os.ReadFile("/proc/1/comm"); err != nil || strings.TrimSpace(string(comm)) != "systemd" {
@@ -27,7 +30,7 @@ func TestSystemdCgroups(t *testing.T) {
 	d.CgroupParent = "/" + slice
 	d.Busybox()
 	group := func(name string) string {
-		return "/sys/fs/cgroup/" + slice + "/skiff-" + d.Run("docker", "inspect", "-f", "{{.Id}}", name) + ".scope"
+		return "/sys/fs/cgroup/" + slice + "/skiff-" + d.Run("docker", "inspect", "-f", "{{.Id}}", name) + ".scope/container"
 	}
 	file := func(dir, name string) string {
 		data, err := os.ReadFile(filepath.Join(dir, name))
@@ -46,6 +49,7 @@ func TestSystemdCgroups(t *testing.T) {
 	}
 	gone := func(dir string) {
 		t.Helper()
+		dir = filepath.Dir(dir)
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s is left", dir)
 		}
@@ -73,8 +77,8 @@ func TestSystemdCgroups(t *testing.T) {
 		compare("at start")
 		systemctl("daemon-reload")
 		compare("after a reload")
-		unit := filepath.Base(dir)
-		want(t, "properties", systemctl("show", "-P", "MemoryMax", "-P", "TasksMax", "-P", "Delegate", unit), "yes\n67108864\n50")
+		unit := filepath.Base(filepath.Dir(dir))
+		want(t, "properties", systemctl("show", "-P", "MemoryMax", "-P", "TasksMax", "-P", "Delegate", unit), "yes\n67108864\n51") // and what keeps the scope
 		d.Run("docker", "update", "-m", "128m", "--memory-swap", "-1", "--cpus", "2", "-c", "1024", "--pids-limit", "30", "lim")
 		for name, value := range map[string]string{
 			"memory.max": "134217728", "memory.swap.max": "max", "cpu.max": "200000 100000", "cpu.weight": "100", "pids.max": "30",
@@ -135,6 +139,38 @@ func TestSystemdCgroups(t *testing.T) {
 		if !strings.Contains(r.Stderr, `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`) {
 			t.Errorf("%+v", r)
 		}
+	})
+	t.Run("killed for want of memory", func(t *testing.T) {
+		for i := range oomTries {
+			name := fmt.Sprint("oom", i)
+			d.Try("", "docker", "run", "--name", name, "-m", "16m", "--memory-swap", "16m", "busybox", "tail", "/dev/zero")
+			dir := group(name)
+			want(t, "state", d.Run("docker", "inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", name), "137 true")
+			d.Run("docker", "rm", name)
+			gone(dir)
+		}
+		d.Try("", "docker", "run", "--name", "not", "-m", "16m", "busybox", "sh", "-c", "kill -9 $$")
+		want(t, "another kill", d.Run("docker", "inspect", "-f", "{{.State.OOMKilled}}", "not"), "false")
+		d.Run("docker", "rm", "not")
+	})
+	t.Run("killed for want of memory without a shim", func(t *testing.T) {
+		d.Run("docker", "run", "-d", "--name", "alone", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c",
+			"while [ ! -e /go ]; do sleep 0.1; done; exec tail /dev/zero")
+		dir := group("alone")
+		events := filepath.Join(dir, "memory.events")
+		d.Run("docker", "exec", "alone", "sh", "-c", "(sleep 3; touch /go) &")
+		d.KillShim()
+		d.Kill()
+		harness.Eventually(t, 60*time.Second, func() string {
+			if data, err := os.ReadFile(events); err != nil || !strings.Contains(string(data), "oom_kill 1") {
+				return fmt.Sprintf("%s %v", data, err)
+			}
+			return ""
+		})
+		d.Launch()
+		want(t, "state", d.Run("docker", "inspect", "-f", "{{.State.Status}} {{.State.OOMKilled}}", "alone"), "exited true")
+		d.Run("docker", "rm", "alone")
+		gone(dir)
 	})
 	t.Run("failed starts", func(t *testing.T) {
 		r := d.Try("", "docker", "run", "--rm", "busybox", "/nosuch")

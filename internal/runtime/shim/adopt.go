@@ -56,8 +56,8 @@ func (s *server) adoptContainer(id string) error {
 	}
 	c := &container{id: id, dir: dir, group: group, own: recs[0].OwnPIDs, execs: make(map[string]*process), cleared: make(chan struct{})}
 	s.adoptExternal(c, recs[0].External)
-	if recs[0].Exit == nil && group.Exists() {
-		s.warn(id, group.WatchOOM())
+	if recs[0].Exit == nil {
+		s.rekeepScope(c)
 	}
 	s.containers[id] = c
 	for _, r := range recs {

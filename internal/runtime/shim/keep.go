@@ -36,6 +36,7 @@ const (
 	keptStdout = ":1"
 	keptStderr = ":2"
 	keptPIDFD  = ":p"
+	keptScope  = ":g" // a pipe to what keeps systemd from removing its control group
 )
 
 // parts are the descriptors of a process that it must not lose.

@@ -111,7 +111,7 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups.Hold = launch.Hold
+	groups.Hold, groups.Keep = launch.Hold, launch.Keep
 	s := &server{
 		dir: dir, newLog: newLog, log: log,
 		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},

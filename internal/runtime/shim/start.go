@@ -89,9 +89,8 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		}
 	}
 	undo.Push(func() { s.warn(c.id, group.Delete()) })
-	if l.External == nil {
-		s.warn(c.id, group.WatchOOM())
-	}
+	s.keepScope(c)
+	undo.Push(func() { s.letScopeGo(c) })
 	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
 		return none, err
 	}

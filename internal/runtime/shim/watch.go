@@ -97,6 +97,7 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 		if n, err := c.group.OOMKills(); err == nil && n > 0 {
 			exit.OOM = true
 		}
+		s.letScopeGo(c)
 		if !c.own {
 			// Nothing else ends those it left behind.
 			s.warn(c.id, s.signalAll(c, unix.SIGKILL))

@@ -37,7 +37,10 @@ type System struct {
 
 	// Hold starts the process that a scope of systemd's is made around. It has to
 	// be set where scopes are made.
-	Hold    Holder
+	Hold Holder
+	// Keep, if set, starts a process that keeps a group populated as long as the
+	// file is open: a scope then stays until [Group.LetGo].
+	Keep    func(group *os.File) (*os.File, error)
 	systemd *systemd.Manager
 
 	mu      sync.Mutex
@@ -131,7 +134,6 @@ type Group struct {
 	path string // "/parent/id"
 
 	scope *scope // nil: made by ourselves
-	oom   oomWatch
 }
 
 // Open names a group by its path, or as "slice:prefix:name" one that systemd

@@ -44,7 +44,7 @@ func (g *Group) LimitPIDs(p *specs.LinuxPids) error {
 		return nil
 	}
 	if g.scope != nil {
-		if err := g.setProperties(*tasksMax(p)); err != nil {
+		if err := g.setProperties(*g.tasksMax(p)); err != nil {
 			return err
 		}
 	}

@@ -153,11 +153,6 @@ func (g *Group) OOMKills() (uint64, error) {
 	if dir == "" {
 		return 0, nil
 	}
-	if g.scope != nil {
-		if n := g.oom.kills.Load(); n > 0 {
-			return n, nil
-		}
-	}
 	if g.sys.Unified() {
 		file = "memory.events"
 	}
@@ -172,7 +167,6 @@ func (g *Group) OOMKills() (uint64, error) {
 // any more; the last of them may still be leaving.
 func (g *Group) Delete() error {
 	if g.scope != nil {
-		g.oom.stop()
 		return g.deleteScope()
 	}
 	var all error

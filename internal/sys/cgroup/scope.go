@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/sys/systemd"
 )
@@ -20,11 +23,24 @@ type Holder func() (pid int, release func(), err error)
 
 // A scope is the unit of systemd that a group is. systemd makes it around a
 // process and removes it with the last one; what is below is ours (Delegate).
+//
+// Where it has to stay until somebody has read why its last process ended, the
+// group is one below it, beside another one with a process that only waits.
 type scope struct {
 	slice, prefix, id string
 	unit              string
+	path              string // of the scope itself
 	release           func() // ends the process it was made around
+
+	mu   sync.Mutex
+	kept *os.File // the scope stays while this, or a copy of it, is open; guarded by mu
 }
+
+// The groups below a scope that is kept.
+const (
+	keptGroup = "/container"
+	keepGroup = "/skiff-keep"
+)
 
 const (
 	defaultSlice = "system.slice"
@@ -61,7 +77,12 @@ func (s *System) openScope(name string) (*Group, error) {
 	if !s.Unified() {
 		return nil, fmt.Errorf("control group %q: systemd makes them with control groups of version 2 only", name)
 	}
-	return &Group{sys: s, path: dir + "/" + sc.unit, scope: sc}, nil
+	g := &Group{sys: s, path: dir + "/" + sc.unit, scope: sc}
+	sc.path = g.path
+	if _, err := os.Stat(s.unified + sc.path + keepGroup); err == nil {
+		g.path += keptGroup
+	}
+	return g, nil
 }
 
 func (sc *scope) name() string { return sc.slice + ":" + sc.prefix + ":" + sc.id }
@@ -114,8 +135,95 @@ func (g *Group) createScope() error {
 		return fmt.Errorf("control group %s: %w", g.path, err)
 	}
 	g.scope.release = release
+	if g.sys.Keep == nil {
+		return nil
+	}
+	if err := g.split(); err != nil {
+		return errors.Join(err, g.deleteScope())
+	}
 	return nil
 }
+
+// split moves the group below its scope, which something else then keeps.
+func (g *Group) split() error {
+	if err := g.Rekeep(); err != nil {
+		return err
+	}
+	g.Born()
+	root := g.sys.unified + g.scope.path
+	have, err := read(root, "cgroup.controllers")
+	if err != nil {
+		return err
+	}
+	for _, c := range strings.Fields(have) {
+		for try := 0; ; try++ {
+			err := write(root, "cgroup.subtree_control", "+"+c)
+			// The process that the scope was made around may still be leaving. Other
+			// refusals are told by a limit that needs the controller.
+			if !errors.Is(err, unix.EBUSY) || try == 10 {
+				break
+			}
+			time.Sleep(time.Millisecond << try)
+		}
+	}
+	if err := mkdirs(root + keptGroup); err != nil {
+		return err
+	}
+	g.path = g.scope.path + keptGroup
+	return nil
+}
+
+// Rekeep starts what keeps the scope, if there was none or it has gone.
+func (g *Group) Rekeep() error {
+	if g.scope == nil || g.sys.Keep == nil {
+		return nil
+	}
+	dir := g.sys.unified + g.scope.path + keepGroup
+	if err := mkdirs(dir); err != nil {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	defer func() { _ = f.Close() }()
+	kept, err := g.sys.Keep(f)
+	if err != nil {
+		return fmt.Errorf("control group %s: %w", g.scope.path, err)
+	}
+	g.KeepBy(kept)
+	return nil
+}
+
+// Split tells whether the group lies below its scope, which can be kept.
+func (g *Group) Split() bool { return g.scope != nil && g.path != g.scope.path }
+
+// Kept is what the scope stays for, to be kept by others too; nil if nothing.
+func (g *Group) Kept() *os.File {
+	if g.scope == nil {
+		return nil
+	}
+	g.scope.mu.Lock()
+	defer g.scope.mu.Unlock()
+	return g.scope.kept
+}
+
+// KeepBy keeps the scope by what [Group.Kept] was before.
+func (g *Group) KeepBy(f *os.File) {
+	if g.scope == nil {
+		return
+	}
+	g.scope.mu.Lock()
+	defer g.scope.mu.Unlock()
+	if g.scope.kept != nil && g.scope.kept != f {
+		_ = g.scope.kept.Close()
+	}
+	g.scope.kept = f
+}
+
+// LetGo leaves the scope to systemd, which removes it with its last process.
+func (g *Group) LetGo() { g.KeepBy(nil) }
 
 func (g *Group) clearScope(ctx context.Context) error {
 	return errors.Join(g.sys.systemd.ResetFailed(ctx, g.scope.unit), g.sys.systemd.Stop(ctx, g.scope.unit))
@@ -133,7 +241,8 @@ func (g *Group) Born() {
 // deleteScope waits until systemd has removed the group.
 func (g *Group) deleteScope() error {
 	g.Born()
-	if !g.Exists() {
+	g.LetGo()
+	if _, err := os.Stat(g.sys.unified + g.scope.path); err != nil {
 		return nil // systemd was faster
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), jobPatience)
@@ -141,7 +250,7 @@ func (g *Group) deleteScope() error {
 	if err := g.sys.systemd.Stop(ctx, g.scope.unit); err != nil {
 		return fmt.Errorf("remove control group %s: %w", g.path, err)
 	}
-	return remove(g.sys.unified + g.path)
+	return remove(g.sys.unified + g.scope.path)
 }
 
 // tellSystemd makes limits known to who else would write the defaults back,
@@ -151,7 +260,7 @@ func (g *Group) tellSystemd(r *specs.LinuxResources, laterPIDs bool) error {
 	if err != nil {
 		return err
 	}
-	if p := tasksMax(r.Pids); p != nil {
+	if p := g.tasksMax(r.Pids); p != nil {
 		if n := p.Value.(uint64); laterPIDs && n < launcherTasks {
 			p.Value = uint64(launcherTasks)
 		}
@@ -175,8 +284,17 @@ func (g *Group) SettlePIDs(r *specs.LinuxResources) error {
 	if g.scope == nil || r == nil {
 		return nil
 	}
-	if p := tasksMax(r.Pids); p != nil && p.Value.(uint64) < launcherTasks {
+	if p := g.tasksMax(r.Pids); p != nil && p.Value.(uint64) < launcherTasks {
 		return g.setProperties(*p)
 	}
 	return nil
+}
+
+// tasksMax is one more where a process of ours is in the scope.
+func (g *Group) tasksMax(p *specs.LinuxPids) *systemd.Property {
+	t := tasksMax(p)
+	if t != nil && g.Split() && t.Value.(uint64) < unlimited {
+		t.Value = t.Value.(uint64) + 1
+	}
+	return t
 }
