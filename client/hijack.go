@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,7 +18,8 @@ import (
 type Conn struct {
 	net.Conn
 	r         *bufio.Reader
-	MediaType string // of what the daemon sends; "" if it does not say
+	MediaType string      // of what the daemon sends; "" if it does not say
+	Header    http.Header // of its answer
 }
 
 // Read reads what the daemon sends.
@@ -111,9 +113,23 @@ func upgrade(raw net.Conn, req *http.Request, proto string) (*Conn, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("unable to upgrade to %s, received %d", proto, resp.StatusCode)
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		if err != nil {
+			return nil, err
+		}
+		return nil, &notUpgraded{proto, resp.StatusCode, body}
 	}
-	conn.MediaType = resp.Header.Get("Content-Type")
+	conn.Header, conn.MediaType = resp.Header, resp.Header.Get("Content-Type")
 	return conn, nil
+}
+
+// notUpgraded is an answer in plain HTTP.
+type notUpgraded struct {
+	proto  string
+	status int
+	body   []byte
+}
+
+func (e *notUpgraded) Error() string {
+	return fmt.Sprintf("unable to upgrade to %s, received %d", e.proto, e.status)
 }

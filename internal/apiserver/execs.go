@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 
 func execRoutes() []route {
 	return []route{
-		{"POST", "/containers/{id}/exec", write, 0, (*Server).execCreate},
+		{"POST", "/containers/{id}/exec", write | endless, 0, (*Server).execCreate},
 		{"POST", "/exec/{id}/start", write | endless, 0, (*Server).execStart},
 		{"POST", "/exec/{id}/resize", write, 0, (*Server).execResize},
 		{"GET", "/exec/{id}/json", read, 0, (*Server).execInspect},
@@ -37,7 +38,28 @@ func (s *Server) execCreate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if r.Header.Get("Upgrade") == processProto {
+		return s.execRun(w, r, id, &req)
+	}
 	return writeJSON(w, http.StatusCreated, container.ExecCreateResponse{ID: id})
+}
+
+// execRun starts what was just declared, for a client that wants the process at
+// once: its streams, and how it ended. This is an addition of ours to the API,
+// see docs/api.md; to dockerd the same request is a mere declaration.
+func (s *Server) execRun(w http.ResponseWriter, r *request, id string, req *container.ExecCreateRequest) error {
+	sess, err := s.Containers.ExecAttach(r.Context(), id, containers.ExecStartOptions{TTY: req.Tty, ConsoleSize: req.ConsoleSize})
+	if err != nil {
+		return err
+	}
+	w.Header().Set(execIDHeader, id)
+	return s.connectProcess(w, r, sess, req.AttachStdin, func(ctx context.Context) (*int, error) {
+		e, err := s.Containers.ExecInspect(ctx, id) // known: the session's end waits for it
+		if err != nil {
+			return nil, err
+		}
+		return e.ExitCode, nil
+	})
 }
 
 func (s *Server) execStart(w http.ResponseWriter, r *request) error {

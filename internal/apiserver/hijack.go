@@ -152,8 +152,16 @@ func (r *request) streamType(tty bool) string {
 // connect joins the client with a session until either is finished. A client
 // that only stops sending still gets what comes.
 func (s *Server) connect(w http.ResponseWriter, r *request, sess containers.Session, stdin bool) error {
+	return s.join(w, r, sess, stdin, "tcp", r.streamType(sess.TTY()), func(c io.Writer) error {
+		_, err := io.Copy(c, sess)
+		return err
+	})
+}
+
+// join is connect, in some protocol, with the one who carries the output.
+func (s *Server) join(w http.ResponseWriter, r *request, sess containers.Session, stdin bool, proto, ctype string, output func(io.Writer) error) error {
 	defer func() { _ = sess.Close() }()
-	c, leave, err := s.takeOver(w, r, "tcp", r.streamType(sess.TTY()))
+	c, leave, err := s.takeOver(w, r, proto, ctype)
 	if err != nil {
 		return err
 	}
@@ -166,7 +174,7 @@ func (s *Server) connect(w http.ResponseWriter, r *request, sess containers.Sess
 		defer close(in)
 		s.feed(c, sess, stdin, over)
 	}()
-	_, err = io.Copy(c, sess)
+	err = output(c)
 	r.log.DebugContext(r.Context(), "stream ended", "err", err)
 	close(over)
 	_ = sess.Close()

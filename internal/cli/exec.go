@@ -63,20 +63,25 @@ func (a *app) exec(ctx context.Context, name string, command []string, o *execOp
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	id, err := cl.ExecCreate(ctx, name, req)
+	if o.detach {
+		id, err := cl.ExecCreate(ctx, name, req)
+		if err != nil {
+			return err
+		}
+		return cl.ExecStart(ctx, id, container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize})
+	}
+	id, conn, err := cl.ExecRun(ctx, name, req)
 	if err != nil {
 		return err
 	}
 	if id == "" {
 		return errors.New("exec ID empty")
 	}
-	begin := container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize}
-	if o.detach {
-		return cl.ExecStart(ctx, id, begin)
-	}
-	conn, err := cl.ExecAttach(ctx, id, begin)
-	if err != nil {
-		return err
+	if conn == nil { // a daemon that wants to be told to start it
+		conn, err = cl.ExecAttach(ctx, id, container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize})
+		if err != nil {
+			return err
+		}
 	}
 	defer conn.Close()
 	if o.tty {
@@ -91,7 +96,19 @@ func (a *app) exec(ctx context.Context, name string, command []string, o *execOp
 		}
 		return err
 	}
+	if conn.TellsExit() {
+		return exitStatusOf(s.Exit)
+	}
 	return execStatus(ctx, cl, id)
+}
+
+// exitStatusOf is the error for an exit code that is not 0. One that is not
+// known is none, as with docker.
+func exitStatusOf(code *int) error {
+	if code != nil && *code != 0 {
+		return &statusError{code: *code}
+	}
+	return nil
 }
 
 func (a *app) execRequest(command []string, o *execOptions) (container.ExecCreateRequest, error) {
@@ -134,8 +151,5 @@ func execStatus(ctx context.Context, cl *client.Client, id string) error {
 		}
 		return err
 	}
-	if r.ExitCode != nil && *r.ExitCode != 0 {
-		return &statusError{code: *r.ExitCode}
-	}
-	return nil
+	return exitStatusOf(r.ExitCode)
 }

@@ -30,6 +30,10 @@ type Session struct {
 	TTY        bool
 	DetachKeys string
 	Conn       *client.Conn
+
+	// Exit is how the process ended, once Run has returned without an error, if
+	// the connection tells; else nil.
+	Exit *int
 }
 
 // Run moves bytes until the container's output ends, the user detaches, or ctx
@@ -140,9 +144,12 @@ func (s *Session) copyOutput() error {
 		errOut = io.Discard
 	}
 	var err error
-	if s.TTY {
+	switch {
+	case s.Conn.TellsExit():
+		s.Exit, err = s.Conn.CopyProcess(out, errOut)
+	case s.TTY:
 		_, err = io.Copy(out, s.Conn)
-	} else {
+	default:
 		_, err = stdcopy.StdCopy(out, errOut, s.Conn)
 	}
 	return err
