@@ -60,7 +60,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return ok(w, oldSummaries(r.v, list(cs)))
+	return okBytes(w, summaries(oldSummaries(r.v, cs)).append)
 }
 
 // oldSummaries removes what clients of an older version do not know.

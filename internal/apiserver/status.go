@@ -75,15 +75,36 @@ func (s *Server) fail(w *response, r *http.Request, log *slog.Logger, err error)
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// writeJSON answers with a value.
-func writeJSON(w http.ResponseWriter, code int, v any) error {
-	b, _ := buffers.Get().(*bytes.Buffer)
+// buffer lends one; done takes it back.
+func buffer() (b *bytes.Buffer, done func()) {
+	b, _ = buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	defer func() {
+	return b, func() {
 		if b.Cap() <= 4<<20 {
 			buffers.Put(b)
 		}
-	}()
+	}
+}
+
+// okBytes answers with the JSON that add appends.
+func okBytes(w http.ResponseWriter, add func([]byte) ([]byte, error)) error {
+	b, done := buffer()
+	defer done()
+	out, err := add(b.AvailableBuffer())
+	if err != nil {
+		return err
+	}
+	*b = *bytes.NewBuffer(append(out, '\n')) // which keeps what it grew to
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(b.Bytes()) // a client that went away is not our failure
+	return nil
+}
+
+// writeJSON answers with a value.
+func writeJSON(w http.ResponseWriter, code int, v any) error {
+	b, done := buffer()
+	defer done()
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/build"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
@@ -87,7 +86,7 @@ func infoFor(v apiVersion, i system.Info) any {
 type legacyUsage struct {
 	LayersSize  int64
 	Images      any                 `json:",omitempty"`
-	Containers  []container.Summary `json:",omitzero"`
+	Containers  summaries           `json:",omitzero"`
 	Volumes     []volume.Volume     `json:",omitzero"`
 	BuildCache  []build.CacheRecord `json:",omitzero"`
 	BuilderSize int64               // was 0 long before it went
@@ -129,7 +128,29 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 	case r.v.before(52):
 		return ok(w, legacyUsageOf(r.v, u))
 	}
-	return ok(w, bothUsages{legacyUsageOf(r.v, u), u})
+	return ok(w, bothUsages{legacyUsageOf(r.v, u), sumsOf(u)})
+}
+
+// sumsOf leaves the objects out: the legacy form has them.
+func sumsOf(u *system.DiskUsage) *system.DiskUsage {
+	out := *u
+	if u.ImageUsage != nil {
+		sums := *u.ImageUsage
+		sums.Items, out.ImageUsage = nil, &sums
+	}
+	if u.ContainerUsage != nil {
+		sums := *u.ContainerUsage
+		sums.Items, out.ContainerUsage = nil, &sums
+	}
+	if u.VolumeUsage != nil {
+		sums := *u.VolumeUsage
+		sums.Items, out.VolumeUsage = nil, &sums
+	}
+	if u.BuildCacheUsage != nil {
+		sums := *u.BuildCacheUsage
+		sums.Items, out.BuildCacheUsage = nil, &sums
+	}
+	return &out
 }
 
 func legacyUsageOf(v apiVersion, u *system.DiskUsage) *legacyUsage {
