@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
@@ -16,7 +17,8 @@ import (
 
 // ctr is one container in memory.
 type ctr struct {
-	id string // constant
+	id      string    // constant
+	created time.Time // constant: lists go by it
 
 	// busy holds a token while a verb has the container's turn. A channel, so
 	// that a caller that gives up stops waiting.
@@ -48,7 +50,7 @@ type netView struct {
 }
 
 func newCtr(rec Record) *ctr {
-	return &ctr{id: rec.ID, rec: rec, st: rec.Last, busy: make(chan struct{}, 1)}
+	return &ctr{id: rec.ID, created: rec.Created, rec: rec, st: rec.Last, busy: make(chan struct{}, 1)}
 }
 
 // turn waits until no other verb changes the container. The caller must call
@@ -101,9 +103,16 @@ func (c *ctr) name() string {
 
 // look returns what shows of the container at one moment.
 func (c *ctr) look() view {
+	var v view
+	c.lookInto(&v)
+	return v
+}
+
+// lookInto is look for those who look at many.
+func (c *ctr) lookInto(v *view) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v := view{rec: c.rec, st: c.st, net: c.net}
+	v.rec, v.st, v.net, v.health, v.execs = c.rec, c.st, c.net, nil, nil
 	if c.health != nil {
 		v.health = c.health.result
 	}
@@ -113,7 +122,6 @@ func (c *ctr) look() view {
 		}
 	}
 	slices.Sort(v.execs)
-	return v
 }
 
 // view is a container at one moment. Everything in it is read-only.

@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,12 @@ type index struct {
 	byID   map[string]*ctr
 	byName map[string]string // name → id
 	ids    []string          // sorted, to look prefixes up
+	order  []*ctr            // the newest last, where most are added
+}
+
+// older sorts the newest last, and those of the same moment by falling id.
+func older(a, b *ctr) int {
+	return cmp.Or(a.created.Compare(b.created), strings.Compare(b.id, a.id))
 }
 
 func newIndex() *index {
@@ -46,9 +53,25 @@ func (x *index) release(name, id string) {
 func (x *index) add(c *ctr) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.forget(x.byID[c.id])
 	x.byID[c.id] = c
-	if i, found := slices.BinarySearch(x.ids, c.id); !found {
-		x.ids = slices.Insert(x.ids, i, c.id)
+	i, _ := slices.BinarySearch(x.ids, c.id)
+	x.ids = slices.Insert(x.ids, i, c.id)
+	i, _ = slices.BinarySearchFunc(x.order, c, older)
+	x.order = slices.Insert(x.order, i, c)
+}
+
+// forget takes a container, maybe nil, from the lists; the caller holds mu.
+func (x *index) forget(c *ctr) {
+	if c == nil {
+		return
+	}
+	delete(x.byID, c.id)
+	if i, found := slices.BinarySearch(x.ids, c.id); found {
+		x.ids = slices.Delete(x.ids, i, i+1)
+	}
+	if i, found := slices.BinarySearchFunc(x.order, c, older); found {
+		x.order = slices.Delete(x.order, i, i+1)
 	}
 }
 
@@ -56,10 +79,7 @@ func (x *index) add(c *ctr) {
 func (x *index) remove(c *ctr, name string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.byID, c.id)
-	if i, found := slices.BinarySearch(x.ids, c.id); found {
-		x.ids = slices.Delete(x.ids, i, i+1)
-	}
+	x.forget(x.byID[c.id])
 	if x.byName[name] == c.id {
 		delete(x.byName, name)
 	}
@@ -98,13 +118,11 @@ func (x *index) get(ref string) (*ctr, error) {
 	return nil, errs.Newf(errs.NotFound, "No such container: %s", ref)
 }
 
-// all returns every container, in no order.
+// all returns every container, the newest first.
 func (x *index) all() []*ctr {
 	x.mu.RLock()
-	defer x.mu.RUnlock()
-	out := make([]*ctr, 0, len(x.byID))
-	for _, c := range x.byID {
-		out = append(out, c)
-	}
+	out := slices.Clone(x.order)
+	x.mu.RUnlock()
+	slices.Reverse(out)
 	return out
 }

@@ -20,42 +20,29 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 	if err != nil {
 		return nil, err
 	}
-	all := s.index.all()
-	views := make([]view, 0, len(all))
-	refs := make(map[string]*ctr, len(all))
-	for _, c := range all {
-		views = append(views, c.look())
-		refs[c.id] = c
-	}
-	sortNewest(views)
 	now := s.now()
 	names := map[string]string{} // of images: asked once each
 	out := []container.Summary{}
-	for i := range views {
-		v := &views[i]
-		switch f.decide(v, len(out)) {
+	var v view // one for all: most may be left out, and it is big
+	for _, c := range s.index.all() {
+		c.lookInto(&v)
+		switch f.decide(&v, len(out)) {
 		case skip:
 			continue
 		case stop:
 			return out, nil
 		case take:
 		}
-		sum := summary(v, now)
+		sum := summary(&v, now)
 		sum.Image = s.imageName(names, &v.rec)
 		if o.Size {
-			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, refs[v.rec.ID], &v.rec); err != nil {
+			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, c, &v.rec); err != nil {
 				return nil, err
 			}
 		}
 		out = append(out, sum)
 	}
 	return out, nil
-}
-
-func sortNewest(views []view) {
-	slices.SortFunc(views, func(a, b view) int {
-		return cmp.Or(b.rec.Created.Compare(a.rec.Created), strings.Compare(a.rec.ID, b.rec.ID))
-	})
 }
 
 func (s *Service) imageName(known map[string]string, rec *Record) string {

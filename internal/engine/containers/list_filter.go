@@ -31,12 +31,13 @@ type listFilter struct {
 	exited []int
 	images []string // ids; nil without "ancestor"
 	isTask *bool
+	name   func(string) bool
 
 	publish, expose map[string]bool
 }
 
 func (s *Service) newListFilter(ctx context.Context, o ListOptions) (*listFilter, error) {
-	f := &listFilter{set: o.Filters, all: o.All, limit: o.Limit}
+	f := &listFilter{set: o.Filters, all: o.All, limit: o.Limit, name: o.Filters.Matcher("name")}
 	err := f.set.Check("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
 		"name", "network", "publish", "since", "status", "volume")
 	if err != nil {
@@ -146,7 +147,7 @@ func (f *listFilter) matches(v *view) bool {
 		health = v.health.Status
 	}
 	switch {
-	case !f.set.Fuzzy("name", rec.Name) && !f.set.Fuzzy("name", "/"+rec.Name),
+	case f.set.Has("name") && !f.name(rec.Name) && !f.name("/"+rec.Name),
 		!f.set.Prefix("id", rec.ID),
 		!f.set.Labels("label", rec.Config.Labels),
 		!f.set.Exact("status", string(st.Phase)),

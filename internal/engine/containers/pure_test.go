@@ -303,7 +303,6 @@ func TestListFilter(t *testing.T) {
 		mk("bb3", "web2", 3, Status{Phase: Paused, StartedAt: time.Unix(1, 0)}, func(r *Record) { r.ImageID = "sha256:other" }),
 		mk("cc4", "new", 4, Status{Phase: Created}, nil),
 	}
-	sortNewest(views)
 	for name, tc := range map[string]struct {
 		f    listFilter
 		want string
@@ -328,6 +327,7 @@ func TestListFilter(t *testing.T) {
 		"isolation":      {listFilter{set: filter.Set{"isolation": {"hyperv"}}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.f.name = tc.f.set.Matcher("name")
 			var got []string
 			for i := range views {
 				d := tc.f.decide(&views[i], len(got))

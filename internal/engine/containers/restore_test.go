@@ -308,23 +308,6 @@ func TestListOfAThousand(t *testing.T) {
 	}
 }
 
-func BenchmarkList1000(b *testing.B) {
-	s := &Service{index: newIndex(), now: time.Now, o: Options{Images: &fakeImages{f: &failures{}}}}
-	for i := range 1000 {
-		c := newCtr(Record{
-			ID: ids.New(), Name: fmt.Sprintf("box%d", i), Created: time.Now(), ImageID: "sha256:busybox", Path: "sleep", Args: []string{"a"},
-			Config:     &container.Config{Image: "busybox", Labels: map[string]string{"a": "b"}},
-			HostConfig: &container.HostConfig{}, Last: Status{Phase: Running, StartedAt: time.Now()},
-		})
-		s.index.add(c)
-	}
-	for b.Loop() {
-		if l, err := s.List(ctx, ListOptions{}); err != nil || len(l) != 1000 {
-			b.Fatal(len(l), err)
-		}
-	}
-}
-
 func TestImageRemovedByForce(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("box")

@@ -106,10 +106,11 @@ func (s *Service) List(_ context.Context, f filter.Set) ([]network.Inspect, erro
 			return nil, errs.Newf(errs.Invalid, "invalid filter: 'type'='%s'", t)
 		}
 	}
+	named := f.Matcher("name")
 	return slices.DeleteFunc(s.manager.List(), func(n network.Inspect) bool {
 		switch {
 		case !f.Exact("driver", n.Driver), !f.Exact("scope", n.Scope), !f.Prefix("id", n.ID),
-			!f.Fuzzy("name", n.Name), !f.Labels("label", n.Labels):
+			!named(n.Name), !f.Labels("label", n.Labels):
 			return true
 		case f.Has("type") && !slices.Contains(f["type"], kind(n)):
 			return true

@@ -284,11 +284,12 @@ func (s *Service) List(_ context.Context, f filter.Set) (*volume.ListResponse, e
 	if err != nil {
 		return nil, err
 	}
+	named := f.Matcher("name")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := &volume.ListResponse{Volumes: []volume.Volume{}}
 	for _, rec := range s.vols {
-		if s.matches(rec, f, dangling) {
+		if named(rec.Name) && s.matches(rec, f, dangling) {
 			out.Volumes = append(out.Volumes, *s.describe(rec))
 		}
 	}
@@ -296,12 +297,12 @@ func (s *Service) List(_ context.Context, f filter.Set) (*volume.ListResponse, e
 	return out, nil
 }
 
-// matches tells whether a filter lets the volume pass; the caller has mu.
+// matches tells whether a filter but that of names lets the volume pass; the caller has mu.
 func (s *Service) matches(rec *Record, f filter.Set, dangling bool) bool {
 	if f.Has("dangling") && dangling == (len(s.users[rec.Name]) > 0) {
 		return false
 	}
-	return f.Exact("driver", rec.Driver) && f.Fuzzy("name", rec.Name) && f.Labels("label", rec.Labels)
+	return f.Exact("driver", rec.Driver) && f.Labels("label", rec.Labels)
 }
 
 // Remove deletes a volume that no container uses. With force, one that is not

@@ -63,23 +63,24 @@ func (s Set) Exact(key, value string) bool {
 
 // Fuzzy is [Set.Exact], where a wanted value may also be a regular expression
 // that matches (a value that is none is taken as a prefix), as docker's "name".
-func (s Set) Fuzzy(key, value string) bool {
-	if !s.Has(key) {
-		return true
+func (s Set) Fuzzy(key, value string) bool { return s.Matcher(key)(value) }
+
+// Matcher is [Set.Fuzzy] for many values: expressions are compiled once.
+func (s Set) Matcher(key string) func(value string) bool {
+	wanted := s[key]
+	compiled := make([]*regexp.Regexp, len(wanted)) // nil: a prefix
+	for i, w := range wanted {
+		compiled[i], _ = regexp.Compile(w)
 	}
-	for _, want := range s[key] {
-		if want == value {
-			return true
-		}
-		if re, err := regexp.Compile(want); err == nil {
-			if re.MatchString(value) {
+	return func(value string) bool {
+		for i, w := range wanted {
+			re := compiled[i]
+			if w == value || re != nil && re.MatchString(value) || re == nil && strings.HasPrefix(value, w) {
 				return true
 			}
-		} else if strings.HasPrefix(value, want) {
-			return true
 		}
+		return len(wanted) == 0
 	}
-	return false
 }
 
 // Prefix reports whether a wanted value is a prefix of value, as docker's "id".
