@@ -44,6 +44,9 @@ type Config struct {
 	MaxDownloads, MaxUploads    int
 
 	BIP          string
+	IPv6         bool
+	FixedCIDR6   string
+	NetworkOpts  map[string]map[string]string // of new networks, by driver
 	Pools        []string
 	DNS          []string
 	DNSOptions   []string
@@ -92,6 +95,7 @@ func DefaultConfig() *Config {
 		HostBindIP:   "0.0.0.0",
 		LogDriver:    "local",
 		LogOpts:      map[string]string{},
+		NetworkOpts:  map[string]map[string]string{},
 		Ulimits:      map[string]*container.Ulimit{},
 		Runtimes:     map[string]system.Runtime{},
 		ShmSize:      64 << 20,
@@ -129,6 +133,9 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxUploads, "max-concurrent-uploads", c.MaxUploads, "Set the max concurrent uploads")
 
 	fs.StringVar(&c.BIP, "bip", "", "IPv4 address for the default bridge (CIDR)")
+	fs.BoolVar(&c.IPv6, "ipv6", false, "Give the default bridge IPv6, too")
+	fs.StringVar(&c.FixedCIDR6, "fixed-cidr-v6", "", "IPv6 subnet of the default bridge (CIDR; default: chosen)")
+	fs.Var(networkOptsFlag(c.NetworkOpts), "default-network-opt", "Default driver options of new networks (driver=key=value)")
 	fs.StringArrayVar(&c.Pools, "default-address-pool", nil, "Default address pools for networks (base=CIDR,size=BITS)")
 	fs.StringArrayVar(&c.DNS, "dns", nil, "DNS server to use")
 	fs.StringArrayVar(&c.DNSOptions, "dns-opt", nil, "DNS options to use")
@@ -208,6 +215,10 @@ func (c *Config) Finish() error {
 	if c.BIP != "" {
 		p, err := netip.ParsePrefix(c.BIP)
 		check(err == nil && p.Addr().Is4(), "invalid --bip %q: want an IPv4 address with a prefix length", c.BIP)
+	}
+	if c.FixedCIDR6 != "" {
+		p, err := netip.ParsePrefix(c.FixedCIDR6)
+		check(err == nil && p.Addr().Is6() && p == p.Masked(), "invalid --fixed-cidr-v6 %q: want an IPv6 subnet", c.FixedCIDR6)
 	}
 	for _, s := range c.DNS {
 		_, err := netip.ParseAddr(s)

@@ -38,7 +38,9 @@ func TestFileAndFlagsMeet(t *testing.T) {
 		"log-driver": "json-file",
 		"log-opts": {"max-size": "1m", "max-file": "2"},
 		"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 2048, "Soft": 1024}},
-		"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}],
+		"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}, {"base": "fd00:10::/48", "size": 64}],
+		"ipv6": true, "fixed-cidr-v6": "fd00:9::/64",
+		"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1234"}},
 		"default-shm-size": "32m",
 		"debug": true, "mtu": 1400,
 		"storage-driver": "overlay2", "live-restore": true, "exec-opts": ["native.cgroupdriver=cgroupfs"]
@@ -56,10 +58,13 @@ func TestFileAndFlagsMeet(t *testing.T) {
 	if u := c.Ulimits["nofile"]; u == nil || u.Soft != 1024 || u.Hard != 2048 {
 		t.Errorf("ulimit: %v", u)
 	}
+	if !c.IPv6 || c.FixedCIDR6 != "fd00:9::/64" || c.NetworkOpts["bridge"]["com.docker.network.driver.mtu"] != "1234" {
+		t.Errorf("networks: %v %v %v", c.IPv6, c.FixedCIDR6, c.NetworkOpts)
+	}
 	if c.ShmSize != 32<<20 || c.LogLevel != "debug" || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
 		t.Errorf("%+v", c)
 	}
-	if diff := cmp.Diff([]string{"base=10.10.0.0/16,size=24"}, c.Pools); diff != "" {
+	if diff := cmp.Diff([]string{"base=10.10.0.0/16,size=24", "base=fd00:10::/48,size=64"}, c.Pools); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -81,6 +86,7 @@ func TestConfigRefusals(t *testing.T) {
 		"read-only fd":         {``, []string{"--host-ro", "fd://"}, "invalid --host-ro"},
 		"unknown scheme":       {``, []string{"-H", "npipe://x"}, `invalid --host "npipe://x"`},
 		"bip is not a prefix":  {``, []string{"--bip", "10.0.0.1"}, "invalid --bip"},
+		"a subnet of IPv4":     {``, []string{"--fixed-cidr-v6", "10.0.0.0/24"}, "invalid --fixed-cidr-v6"},
 		"log level":            {``, []string{"-l", "loud"}, "invalid --log-level"},
 		"cgroup parent":        {``, []string{"--cgroup-parent", "../x"}, "invalid --cgroup-parent"},
 		"a cgroup driver":      {``, []string{"--exec-opt", "native.cgroupdriver=none"}, "is not supported"},

@@ -27,6 +27,7 @@ var fileKeys = map[string]string{
 	"log-opts":              "log-opt",
 	"default-ulimits":       "default-ulimit",
 	"default-address-pools": "default-address-pool",
+	"default-network-opts":  "default-network-opt",
 	"exec-opts":             "exec-opt",
 	"runtimes":              "add-runtime",
 	"tls-verify":            "tlsverify",

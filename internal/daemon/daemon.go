@@ -222,6 +222,10 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	o := network.Options{
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
 		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
+		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts,
+	}
+	if d.c.FixedCIDR6 != "" {
+		o.FixedCIDR6, _ = netip.ParsePrefix(d.c.FixedCIDR6) // checked by Finish
 	}
 	if d.c.BIP != "" {
 		o.BIP, _ = netip.ParsePrefix(d.c.BIP) // checked by Finish
@@ -272,8 +276,8 @@ func (c *Config) pools() ([]network.Pool, error) {
 				return nil, errs.Newf(errs.Invalid, "invalid --default-address-pool %q: %w", s, err)
 			}
 		}
-		if !p.Base.Addr().Is4() || p.Size < p.Base.Bits() || p.Size > 30 {
-			return nil, errs.Newf(errs.Invalid, "invalid --default-address-pool %q: want base=IPv4/BITS,size=BITS with a size from the base's to 30", s)
+		if most := p.Base.Addr().BitLen() - 2; !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > most {
+			return nil, errs.Newf(errs.Invalid, "invalid --default-address-pool %q: want base=ADDRESS/BITS,size=BITS with a size from the base's to %d", s, max(most, 0))
 		}
 		out = append(out, p)
 	}

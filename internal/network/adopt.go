@@ -17,14 +17,16 @@ import (
 
 // private is the part of a [SandboxState] that is this package's own.
 type private struct {
-	Endpoints []privateEndpoint `json:"endpoints"` // in the order of attachment
-	Gateway   string            `json:"gateway,omitempty"`
+	Endpoints []privateEndpoint `json:"endpoints"`         // in the order of attachment
+	Gateway   string            `json:"gateway,omitempty"` // network of the default route
+	Gateway6  string            `json:"gateway6,omitempty"`
 	Ports     []PortSpec        `json:"ports,omitempty"` // with the ports that were chosen
 }
 
 type privateEndpoint struct {
 	Network string       `json:"network"` // id
 	Addr    netip.Prefix `json:"addr,omitzero"`
+	Addr6   netip.Prefix `json:"addr6,omitzero"`
 	Veth    string       `json:"veth,omitempty"`
 	Ifname  string       `json:"ifname,omitempty"`
 }
@@ -37,10 +39,13 @@ func (s *Sandbox) State() SandboxState {
 	s.mu.Lock()
 	st.Spec.Name = s.name
 	for _, e := range s.endpoints {
-		p.Endpoints = append(p.Endpoints, privateEndpoint{e.lan.rec.ID, e.addr, e.veth, e.ifname})
+		p.Endpoints = append(p.Endpoints, privateEndpoint{e.lan.rec.ID, e.addr, e.addr6, e.veth, e.ifname})
 	}
-	if s.gateway != nil {
-		p.Gateway = s.gateway.lan.rec.ID
+	if s.gateways.v4 != nil {
+		p.Gateway = s.gateways.v4.lan.rec.ID
+	}
+	if s.gateways.v6 != nil {
+		p.Gateway6 = s.gateways.v6.lan.rec.ID
 	}
 	if len(s.ports) > 0 {
 		p.Ports = s.portSpecs()
@@ -80,10 +85,13 @@ func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int) (*
 		if err != nil {
 			return nil, fmt.Errorf("adopt sandbox %s: %w", st.Spec.ID, err)
 		}
-		undo.Push(func() { e.lan.leave(e); e.lan.release(e.addr.Addr()) })
+		undo.Push(func() { e.lan.leave(e); e.lan.release(e.addrs()) })
 		s.add(e)
 		if pe.Network == p.Gateway {
-			s.gateway = e
+			s.gateways.v4 = e
+		}
+		if pe.Network == p.Gateway6 {
+			s.gateways.v6 = e
 		}
 	}
 	if s.needsResolver() {
@@ -116,16 +124,13 @@ func (m *Manager) adoptEndpoint(s *Sandbox, pe privateEndpoint, all map[string]*
 	if pe.Veth != "" && !link.Exists(pe.Veth) {
 		return nil, errs.Newf(errs.NotFound, "its interface on network %s is gone", l.rec.Name)
 	}
-	return e, l.join(e, pe.Addr.Addr())
+	return e, l.join(e, pe.Addr.Addr(), pe.Addr6.Addr())
 }
 
 // adoptPorts reserves ports that are published already.
 func (m *Manager) adoptPorts(ctx context.Context, s *Sandbox, specs []PortSpec) {
-	if s.gateway == nil {
-		return
-	}
 	for _, spec := range specs {
-		b, err := m.bind(spec, s.gateway.lan.opts.hostBinding, s.gateway.addr.Addr())
+		b, err := m.bind(spec, s.gateways)
 		if err == nil {
 			if err = m.fw.publish(b.rules()); err != nil {
 				m.unbind(b)

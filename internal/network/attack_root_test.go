@@ -21,7 +21,12 @@ import (
 // A container sends router advertisements, as its right to raw packets allows:
 // neither its neighbours nor the host may take it for their router.
 func TestCVE_2020_13401_RouterAdvertisements(t *testing.T) {
-	l := newLab(t)
+	for name, ipv6 := range map[string]bool{"on a network without IPv6": false, "on a network with IPv6": true} {
+		t.Run(name, func(t *testing.T) { advertise(t, newLab(t, func(o *Options) { o.IPv6 = ipv6 })) })
+	}
+}
+
+func advertise(t *testing.T, l *lab) {
 	evil, victim := l.run("evil", []string{"bridge"}), l.run("victim", []string{"bridge"})
 	err := l.inside(evil, func() error {
 		nl, err := netlink.LinkByName("eth0")

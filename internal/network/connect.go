@@ -117,16 +117,16 @@ func (s *Sandbox) drop(e *endpoint) {
 
 // unplug undoes an attach in a namespace that lives on.
 func (s *Sandbox) unplug(e *endpoint) {
-	s.m.rest(e.veth, e.lan, e.addr.Addr())
+	s.m.rest(e)
 	e.lan.leave(e)
 	s.m.deleteLinks([]string{e.veth})
 }
 
-// moveGateway lets default route and ports follow the endpoints: the endpoint
+// moveGateway lets default routes and ports follow the endpoints: the endpoint
 // that has them keeps them unless it is gone or another has a higher priority.
 func (s *Sandbox) moveGateway(rt *link.Socket) error {
-	now := chooseGateway(s.endpoints)
-	if now == s.gateway {
+	before, now := s.gateways, chooseGateways(s.endpoints)
+	if now == before {
 		return nil
 	}
 	if len(s.ports) > 0 {
@@ -136,18 +136,15 @@ func (s *Sandbox) moveGateway(rt *link.Socket) error {
 	}
 	specs := s.portSpecs()
 	s.mu.Lock()
-	s.gateway, s.ports = now, nil
+	s.gateways, s.ports = now, nil
 	s.mu.Unlock()
-	if now == nil {
-		return rt.DeleteDefaultRoute()
-	}
-	if err := s.routeBy(rt, now); err != nil {
+	if err := reroute(rt, before, now); err != nil {
 		return err
 	}
 	ports, err := s.m.publishPorts(now, specs)
 	s.setPorts(ports)
 	if err != nil {
-		return fmt.Errorf("move published ports to network %s: %w", now.lan.rec.Name, err)
+		return fmt.Errorf("move published ports to another network: %w", err)
 	}
 	return nil
 }
@@ -160,7 +157,9 @@ func (s *Sandbox) portSpecs() []PortSpec {
 	var out []PortSpec
 	for _, b := range s.ports {
 		p := b.spec
-		p.HostPort, p.HostEnd = b.port.port, 0
+		if b.port.port != 0 {
+			p.HostPort, p.HostEnd = b.port.port, 0
+		}
 		out = append(out, p)
 	}
 	return out

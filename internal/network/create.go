@@ -2,11 +2,13 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -17,20 +19,29 @@ import (
 	"github.com/skiff-containers/skiff/internal/network/link"
 )
 
-// optUserSubnet marks, in a record's IPAM options, that the subnet was asked
-// for: only then may containers ask for addresses. Not shown to clients.
-const optUserSubnet = "skiff.user-subnet"
+// userSubnet is the mark, in a record's IPAM options, that the subnets of a family
+// were asked for: only then may containers ask for addresses. Not shown to clients.
+func userSubnet(v6 bool) string {
+	if v6 {
+		return "skiff.user-subnet6"
+	}
+	return "skiff.user-subnet"
+}
 
 // Create makes a user-defined network.
 func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network.CreateResponse, error) {
-	rec, err := m.declared(r)
+	rec, warning, err := m.declared(r)
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
-	var used []netip.Prefix
-	if !rec.IPAM.Config[0].Subnet.IsValid() {
-		if used, err = link.Routes(""); err != nil {
-			return network.CreateResponse{}, err
+	var used []netip.Prefix // by others on this host
+	for _, c := range rec.IPAM.Config {
+		if c.Subnet.Bits() == 0 {
+			list, err := routesOf(c.Subnet.Addr().Is6())
+			if err != nil {
+				return network.CreateResponse{}, err
+			}
+			used = append(used, list...)
 		}
 	}
 	l, err := m.reserve(rec, used)
@@ -40,9 +51,6 @@ func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { m.forget(l) })
-	if err := m.raise(l); err != nil {
-		return network.CreateResponse{}, err
-	}
 	undo.Push(func() {
 		l.mu.Lock()
 		l.state = lanRemoved
@@ -50,6 +58,9 @@ func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network
 		_ = m.fw.setNetworks(m.firewallNetworks())
 		_ = link.DeleteBridge(l.opts.bridge, m.group)
 	})
+	if err := m.raise(l); err != nil {
+		return network.CreateResponse{}, err
+	}
 	if err := m.fw.setNetworks(m.firewallNetworks()); err != nil {
 		return network.CreateResponse{}, err
 	}
@@ -58,32 +69,90 @@ func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network
 	}
 	undo.Release()
 	m.publish(events.ActionCreate, l, nil)
-	return network.CreateResponse{ID: l.rec.ID}, nil
+	return network.CreateResponse{ID: l.rec.ID, Warning: warning}, nil
 }
 
-// declared checks the request and makes the record; a subnet may be missing yet.
-func (m *Manager) declared(r *network.CreateRequest) (Record, error) {
-	if err := checkRequest(r); err != nil {
-		return Record{}, err
+func routesOf(v6 bool) ([]netip.Prefix, error) {
+	if v6 {
+		return link.Routes6("")
 	}
-	rec := newRecord(r.Name, driverBridge)
+	return link.Routes("")
+}
+
+// declared checks the request and makes the record. A subnet that is to be chosen
+// is the whole of its family yet.
+func (m *Manager) declared(r *network.CreateRequest) (rec Record, warning string, err error) {
+	if err := checkRequest(r); err != nil {
+		return rec, "", err
+	}
+	rec = newRecord(r.Name, driverBridge)
 	rec.Internal, rec.Attachable = r.Internal, r.Attachable
+	maps.Copy(rec.Options, m.o.Defaults[rec.Driver])
 	maps.Copy(rec.Options, r.Options)
 	maps.Copy(rec.Labels, r.Labels)
-	cfg := network.IPAMConfig{}
+	if rec.EnableIPv4, err = enabled(r.EnableIPv4, true, rec.Options, optEnableIPv4); err != nil {
+		return rec, "", err
+	}
+	if rec.EnableIPv6, err = enabled(r.EnableIPv6, false, rec.Options, optEnableIPv6); err != nil {
+		return rec, "", err
+	}
+	if !rec.EnableIPv4 && !rec.EnableIPv6 {
+		return rec, "", errs.New(errs.Invalid, "IPv4 or IPv6 must be enabled")
+	}
 	if r.IPAM != nil {
 		maps.Copy(rec.IPAM.Options, r.IPAM.Options)
-		if len(r.IPAM.Config) == 1 {
-			cfg = r.IPAM.Config[0]
+		if err := checkSubnets(r.IPAM.Config, rec.EnableIPv4, rec.EnableIPv6); err != nil {
+			return rec, "", err
 		}
 	}
-	if cfg.Subnet.IsValid() {
-		rec.IPAM.Options[optUserSubnet] = strconv.FormatBool(true)
-	} else if cfg.Gateway.IsValid() || cfg.IPRange.IsValid() || len(cfg.AuxAddress) > 0 {
-		return Record{}, errs.New(errs.Invalid, "invalid network config:\na gateway, an ip-range and auxiliary addresses need a subnet")
+	for _, v6 := range []bool{false, true} {
+		on, whole, name := rec.EnableIPv4, netip.PrefixFrom(netip.IPv4Unspecified(), 0), "IPv4"
+		if v6 {
+			on, whole, name = rec.EnableIPv6, netip.PrefixFrom(netip.IPv6Unspecified(), 0), "IPv6"
+		}
+		given := subnetsOf(r.IPAM, v6)
+		rec.IPAM.Config = append(rec.IPAM.Config, given...)
+		switch {
+		case on && len(given) == 0:
+			rec.IPAM.Config = append(rec.IPAM.Config, network.IPAMConfig{Subnet: whole})
+		case on && len(given) > 1:
+			return rec, "", errs.New(errs.Denied, "bridge driver doesn't support multiple subnets")
+		case on:
+			rec.IPAM.Options[userSubnet(v6)] = strconv.FormatBool(true)
+		case len(given) > 0:
+			warning = "subnet " + given[0].Subnet.String() + " is not used: " + name + " is not enabled"
+		}
 	}
-	rec.IPAM.Config = []network.IPAMConfig{cfg}
-	return rec, nil
+	return rec, warning, nil
+}
+
+// enabled reads whether a family is: by the request, or else by an option.
+func enabled(asked *bool, def bool, options map[string]string, key string) (bool, error) {
+	value, ok := options[key]
+	switch {
+	case asked != nil:
+		delete(options, key) // it would only look wrong
+		return *asked, nil
+	case !ok:
+		return def, nil
+	}
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, errs.Newf(errs.Invalid, "driver-opt %q is not a valid bool", key)
+	}
+	return on, nil
+}
+
+func subnetsOf(i *network.IPAM, v6 bool) (out []network.IPAMConfig) {
+	if i == nil {
+		return nil
+	}
+	for _, c := range i.Config {
+		if c.Subnet.IsValid() && c.Subnet.Addr().Is6() == v6 {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // networkName allows one letter too, unlike the names of containers.
@@ -109,10 +178,6 @@ func checkRequest(r *network.CreateRequest) error {
 		return errs.Newf(errs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
 	}
 	switch {
-	case r.EnableIPv6 != nil && *r.EnableIPv6:
-		return errs.New(errs.Unsupported, "IPv6 networks are not supported yet")
-	case r.EnableIPv4 != nil && !*r.EnableIPv4:
-		return errs.New(errs.Unsupported, "networks without IPv4 are not supported")
 	case r.Ingress, r.Scope != "" && r.Scope != "local":
 		return errs.New(errs.Unsupported, "networks of a swarm are not supported")
 	case r.ConfigOnly, r.ConfigFrom != nil && r.ConfigFrom.Network != "":
@@ -131,15 +196,70 @@ func checkIPAM(i *network.IPAM) error {
 	for k := range i.Options {
 		return errs.Newf(errs.Unsupported, "IPAM option %s is not supported", k)
 	}
-	if len(i.Config) > 1 {
-		return errs.New(errs.Unsupported, "more than one subnet in a network is not supported")
-	}
-	for _, c := range i.Config {
-		if c.Subnet.IsValid() && !c.Subnet.Addr().Is4() {
-			return errs.New(errs.Unsupported, "IPv6 networks are not supported yet")
+	return nil
+}
+
+// checkSubnets says all that is wrong with what was given for the families in use.
+func checkSubnets(cs []network.IPAMConfig, v4, v6 bool) error {
+	var bad []string
+	wrong := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
+	for _, c := range cs {
+		p := c.Subnet
+		switch {
+		case !p.IsValid() && (c.Gateway.IsValid() || c.IPRange.IsValid() || len(c.AuxAddress) > 0):
+			wrong("a gateway, an ip-range and auxiliary addresses need a subnet")
+			continue
+		case !p.IsValid() || p.Addr().Is6() && !v6 || p.Addr().Is4() && !v4:
+			continue
+		case p.Bits() == 0:
+			wrong("invalid subnet %s: it is all there is", p)
+		case p != p.Masked():
+			wrong("invalid subnet %s: it should be %s", p, p.Masked())
+		}
+		if r := c.IPRange; r.IsValid() {
+			switch {
+			case r.Addr().Is6() != p.Addr().Is6():
+				wrong("invalid ip-range %s: parent subnet is an %s block", r, familyName(p))
+				continue
+			case r.Bits() < p.Bits():
+				wrong("invalid ip-range %s: CIDR block is bigger than its parent subnet %s", r, p)
+			}
+			if r != r.Masked() {
+				wrong("invalid ip-range %s: it should be %s", r, r.Masked())
+			}
+			if !p.Overlaps(r) {
+				wrong("invalid ip-range %s: parent subnet %s doesn't contain ip-range", r, p)
+			}
+		}
+		address := func(what, who string, a netip.Addr) {
+			switch {
+			case a.Is6() != p.Addr().Is6():
+				wrong("invalid %s %s: parent subnet is an %s block", what, who, familyName(p))
+			case !p.Contains(a):
+				wrong("invalid %s %s: parent subnet %s doesn't contain this address", what, who, p)
+			}
+		}
+		if c.Gateway.IsValid() {
+			address("gateway", c.Gateway.String(), c.Gateway)
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.AuxAddress)) {
+			address("auxiliary address", name, c.AuxAddress[name])
 		}
 	}
-	return nil
+	switch len(bad) {
+	case 0:
+		return nil
+	case 1:
+		return errs.Newf(errs.Invalid, "invalid network config:\n%s", bad[0])
+	}
+	return errs.Newf(errs.Invalid, "invalid network config:\n* %s", strings.Join(bad, "\n* "))
+}
+
+func familyName(p netip.Prefix) string {
+	if p.Addr().Is6() {
+		return "IPv6"
+	}
+	return "IPv4"
 }
 
 // reserve takes name, subnet and interface of a network that does not exist yet.
@@ -151,20 +271,23 @@ func (m *Manager) reserve(rec Record, routed []netip.Prefix) (*lan, error) {
 		if other.rec.Name == rec.Name {
 			return nil, errs.Newf(errs.Conflict, "network with name %s already exists", rec.Name)
 		}
-		if other.subnet.IsValid() {
-			subnets = append(subnets, other.subnet)
-		}
+		subnets = append(append(subnets, other.subnets(false)...), other.subnets(true)...)
 	}
-	c := &rec.IPAM.Config[0]
-	if c.Subnet.IsValid() {
-		if slices.ContainsFunc(subnets, c.Subnet.Overlaps) {
+	for i := range rec.IPAM.Config {
+		c := &rec.IPAM.Config[i]
+		v6 := c.Subnet.Addr().Is6()
+		switch {
+		case v6 && !rec.EnableIPv6 || !v6 && !rec.EnableIPv4:
+			continue
+		case c.Subnet.Bits() == 0:
+			var err error
+			if c.Subnet, err = ipam.Choose(m.pools(v6), v6, append(slices.Clone(subnets), routed...)); err != nil {
+				return nil, err
+			}
+		case slices.ContainsFunc(subnets, c.Subnet.Overlaps):
 			return nil, errs.New(errs.Denied, "invalid pool request: Pool overlaps with other one on this address space")
 		}
-	} else {
-		var err error
-		if c.Subnet, err = ipam.Choose(m.o.Pools, append(subnets, routed...)); err != nil {
-			return nil, err
-		}
+		subnets = append(subnets, c.Subnet)
 	}
 	l, err := m.userLAN(rec)
 	if err != nil {

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,15 +25,62 @@ type endpoint struct {
 	sandbox *Sandbox
 	// Fixed once the endpoint is attached:
 	settings *network.EndpointSettings
-	addr     netip.Prefix // invalid without a bridge
-	veth     string       // the host's end
-	ifname   string       // inside
+	addr     netip.Prefix // of IPv4; invalid without
+	addr6    netip.Prefix
+	veth     string // the host's end
+	ifname   string // inside
 
 	known []string // guarded by the lan's mu: the names it is known by
 }
 
-// gateway is where the endpoint leads to; invalid when nowhere.
-func (e *endpoint) gateway() netip.Addr { return e.lan.gateway() }
+// addrs are those that it has.
+func (e *endpoint) addrs() (out []netip.Addr) {
+	for _, p := range []netip.Prefix{e.addr, e.addr6} {
+		if p.IsValid() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+func (e *endpoint) prefix(v6 bool) netip.Prefix {
+	if v6 {
+		return e.addr6
+	}
+	return e.addr
+}
+
+// gateway is where the endpoint leads to in a family; invalid when nowhere.
+func (e *endpoint) gateway(v6 bool) netip.Addr { return e.lan.leads(v6, e.prefix(v6).Addr()) }
+
+// linkLocal are the addresses that were asked for beside those of the network.
+func (e *endpoint) linkLocal(v6 bool) (out []netip.Prefix) {
+	if e.settings.IPAMConfig == nil {
+		return nil
+	}
+	for _, a := range e.settings.IPAMConfig.LinkLocalIPs {
+		if a = a.Unmap(); a.Is6() == v6 {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()/2)) // 169.254.0.0/16, fe80::/64
+		}
+	}
+	return out
+}
+
+// setup is what its interface gets in a family.
+func (e *endpoint) setup(v6 bool) (s link.Setup) {
+	if p := e.prefix(v6); p.IsValid() {
+		s.Addrs = append(s.Addrs, p)
+	}
+	s.Addrs = append(s.Addrs, e.linkLocal(v6)...)
+	return s
+}
+
+// addGateway lets the default route lead there, too.
+func (e *endpoint) addGateway(v6 bool, s *link.Setup) {
+	if gw := e.gateway(v6); gw.IsValid() {
+		s.Gateways = append(s.Gateways, gw)
+	}
+}
 
 // newEndpoint checks what is declared.
 func (m *Manager) newEndpoint(s *Sandbox, spec EndpointSpec) (*endpoint, error) {
@@ -48,15 +96,8 @@ func (m *Manager) newEndpoint(s *Sandbox, spec EndpointSpec) (*endpoint, error) 
 		return nil, errs.Newf(errs.Invalid, "container cannot be connected to network %s: it is not a bridge", l.rec.Name)
 	}
 	e.settings.EndpointID = "" // of a life before: not declared
-	c := e.settings.IPAMConfig
-	if c != nil && (c.IPv6Address.IsValid() || len(c.LinkLocalIPs) > 0) {
-		return nil, errs.New(errs.Unsupported, "invalid endpoint settings:\nIPv6 and link-local addresses are not supported yet")
-	}
-	if c != nil && c.IPv4Address.IsValid() && !l.userSubnet() {
-		if !l.named() {
-			return nil, errs.New(errs.Invalid, "user specified IP address is supported on user defined networks only")
-		}
-		return nil, errs.New(errs.Invalid, "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets")
+	if err := l.checkAddresses(e.settings.IPAMConfig); err != nil {
+		return nil, err
 	}
 	if len(e.settings.Aliases) > 0 && !l.named() {
 		return nil, errs.New(errs.Invalid, "invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks")
@@ -65,6 +106,34 @@ func (m *Manager) newEndpoint(s *Sandbox, spec EndpointSpec) (*endpoint, error) 
 		return nil, errs.Newf(errs.Invalid, "invalid MAC address %s", e.settings.MacAddress)
 	}
 	return e, checkDriverOpts(e.settings.DriverOpts)
+}
+
+// checkAddresses checks addresses that are asked for.
+func (l *lan) checkAddresses(c *network.EndpointIPAMConfig) error {
+	if c == nil {
+		return nil
+	}
+	c.IPv4Address, c.IPv6Address = c.IPv4Address.Unmap(), c.IPv6Address.WithZone("")
+	for v6, a := range map[bool]netip.Addr{false: c.IPv4Address, true: c.IPv6Address} {
+		switch {
+		case !a.IsValid():
+		case a.Is6() != v6:
+			return errs.Newf(errs.Invalid, "invalid endpoint settings:\n%s is of the wrong family", a)
+		case !l.named():
+			return errs.New(errs.Invalid, "user specified IP address is supported on user defined networks only")
+		case !l.userSubnet(v6):
+			return errs.New(errs.Invalid, "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets")
+		}
+	}
+	for _, a := range c.LinkLocalIPs {
+		switch {
+		case !a.IsValid() || a.IsUnspecified():
+			return errs.Newf(errs.Invalid, "invalid endpoint settings:\ninvalid link-local IP address: %s", a)
+		case len(l.set(a.Unmap().Is6())) == 0:
+			return errs.Newf(errs.Invalid, "invalid endpoint settings:\nlink-local IP address %s: network %s has no addresses of that family", a, l.rec.Name)
+		}
+	}
+	return nil
 }
 
 func checkDriverOpts(opts map[string]string) error {
@@ -87,14 +156,18 @@ func checkDriverOpts(opts map[string]string) error {
 	return nil
 }
 
-// attach takes an address and plugs the sandbox in, or completes what was made
+// attach takes addresses and plugs the sandbox in, or completes what was made
 // ahead. used are the names of interfaces inside.
 func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []string) (err error) {
 	l := e.lan
-	var want netip.Addr
-	if c := e.settings.IPAMConfig; c != nil && c.IPv4Address.IsValid() {
-		want = c.IPv4Address
-		m.wake(ctx, l, want)
+	var want4, want6 netip.Addr
+	if c := e.settings.IPAMConfig; c != nil {
+		want4, want6 = c.IPv4Address, c.IPv6Address
+		for _, want := range []netip.Addr{want4, want6} {
+			if want.IsValid() {
+				m.wake(ctx, l, want)
+			}
+		}
 	}
 	if e.ifname, err = e.chooseIfname(used); err != nil {
 		return err
@@ -105,19 +178,25 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []s
 	} else {
 		e.veth = newVethName()
 	}
-	err = l.join(e, want)
-	if !want.IsValid() && errs.Is(err, errs.Unavailable) && m.wakeAny(ctx, l) {
-		err = l.join(e, want)
+	err = l.join(e, want4, want6)
+	if errs.Is(err, errs.Unavailable) && m.wakeAny(ctx, l) {
+		err = l.join(e, want4, want6)
 	}
 	if err != nil {
 		return addressError(l, err)
 	}
 	var undo cleanup.Stack
 	defer undo.Run()
-	undo.Push(func() { l.leave(e); l.release(e.addr.Addr()) })
+	undo.Push(func() { l.leave(e); l.release(e.addrs()) })
 	if plugged {
-		setup := link.Setup{MAC: net.HardwareAddr(e.settings.MacAddress), Addr: e.addr, Gateway: e.gateway()}
-		err = p.Socket.Configure(p.index, setup)
+		setup := e.setup(false)
+		setup.MAC = net.HardwareAddr(e.settings.MacAddress)
+		e.addGateway(false, &setup)
+		if err = p.Socket.Configure(p.index, setup); err == nil {
+			setup = e.setup(true)
+			e.addGateway(true, &setup)
+			err = m.configure6(e, p.Space, p.index, setup)
+		}
 	} else {
 		undo.Push(func() { m.deleteLinks([]string{e.veth}) })
 		err = m.plugIn(e, p.Space)
@@ -153,10 +232,28 @@ func (m *Manager) plugIn(e *endpoint, sp *link.Space) error {
 	if err != nil {
 		return err
 	}
-	if err := sp.Socket.Configure(index, link.Setup{Up: true, Addr: e.addr}); err != nil {
+	setup := e.setup(false)
+	setup.Up = true
+	if err := sp.Socket.Configure(index, setup); err != nil {
+		return err
+	}
+	if err := m.configure6(e, sp, index, e.setup(true)); err != nil {
 		return err
 	}
 	return m.awaitCarrier(l, e.veth)
+}
+
+// configure6 switches IPv6 on at the endpoint's interface, if its network has it,
+// and configures it.
+func (m *Manager) configure6(e *endpoint, sp *link.Space, index int, setup link.Setup) error {
+	if !e.addr6.IsValid() {
+		return nil
+	}
+	err := m.spaces.In(sp.File, func() error { return link.WriteSysctl("net/ipv6/conf/"+e.ifname+"/disable_ipv6", "0") })
+	if err != nil {
+		return err
+	}
+	return sp.Socket.Configure(index, setup)
 }
 
 // awaitCarrier waits until the network forwards what comes by the interface.
@@ -180,19 +277,35 @@ func addressError(l *lan, err error) error {
 	return err
 }
 
-// fill computes the operational settings, once the address is known. The lan's
+// fill computes the operational settings, once the addresses are known. The lan's
 // mu is held: from then on others see the endpoint.
 func (e *endpoint) fill() {
 	s := e.settings
 	s.NetworkID, s.EndpointID = e.lan.rec.ID, ids.New()
-	s.Gateway, s.IPAddress, s.IPPrefixLen = e.gateway(), e.addr.Addr(), e.addr.Bits()
-	if len(s.MacAddress) == 0 {
-		a := e.addr.Addr().As4()
-		s.MacAddress = network.HardwareAddr{0x02, 0x42, a[0], a[1], a[2], a[3]}
+	if e.addr.IsValid() {
+		s.Gateway, s.IPAddress, s.IPPrefixLen = e.gateway(false), e.addr.Addr(), e.addr.Bits()
+	}
+	if e.addr6.IsValid() {
+		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = e.gateway(true), e.addr6.Addr(), e.addr6.Bits()
+	}
+	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 {
+		s.MacAddress = macOf(e.addrs()[0])
 	}
 	if e.lan.named() {
 		s.DNSNames = e.sandbox.dnsNames(s.Aliases)
 	}
+}
+
+// macOf derives a hardware address: as long as a container has its address,
+// what its neighbours remember stays true.
+func macOf(a netip.Addr) network.HardwareAddr {
+	b := a.AsSlice()
+	if a.Is6() {
+		h := fnv.New32a()
+		_, _ = h.Write(b)
+		b = h.Sum(nil)
+	}
+	return network.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 
 // chooseIfname names the interface inside: the first free of eth0, eth1…
@@ -220,10 +333,10 @@ func (m *Manager) announce(e *endpoint) {
 }
 
 // detach forgets the endpoint. With its namespace gone the kernel removes the
-// interface; its address rests until then.
+// interface; its addresses rest until then.
 func (m *Manager) detach(e *endpoint) {
 	if e.veth != "" {
-		m.rest(e.veth, e.lan, e.addr.Addr())
+		m.rest(e)
 	}
 	e.lan.leave(e)
 	m.publish(events.ActionDisconnect, e.lan, map[string]string{"container": e.sandbox.spec.ID})

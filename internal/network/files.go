@@ -161,8 +161,8 @@ func (s *Sandbox) ResolvConf() []byte {
 		if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			options = append(slices.Clone(options), optionNdots)
 		}
-	} else if len(s.spec.DNS) == 0 {
-		// The container has no IPv6: a server there would only cost a timeout.
+	} else if len(s.spec.DNS) == 0 && !s.hasIPv6() {
+		// A server there would only cost a timeout.
 		if v4 := slices.DeleteFunc(slices.Clone(servers), netip.Addr.Is6); len(v4) > 0 && s.spec.Mode != ModeHost {
 			servers = v4
 		}
@@ -179,6 +179,10 @@ func (s *Sandbox) ResolvConf() []byte {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
 	}
 	return b.Bytes()
+}
+
+func (s *Sandbox) hasIPv6() bool {
+	return slices.ContainsFunc(s.attached(), func(e *endpoint) bool { return e.addr6.IsValid() })
 }
 
 const hostsIntro = "127.0.0.1\tlocalhost\n" +
@@ -214,8 +218,8 @@ func (s *Sandbox) Hosts() []byte {
 	}
 	if s.spec.Hostname != "" {
 		for _, e := range es {
-			if e.addr.IsValid() {
-				fmt.Fprintf(&b, "%s\t%s\n", e.addr.Addr(), s.ownNames())
+			for _, a := range e.addrs() {
+				fmt.Fprintf(&b, "%s\t%s\n", a, s.ownNames())
 			}
 		}
 	}
@@ -243,8 +247,7 @@ func (s *Sandbox) writeLinks(b *bytes.Buffer, e *endpoint) {
 	for _, l := range e.settings.Links {
 		target, alias := splitLink(l)
 		other := s.m.byName(target)
-		a, ok := s.m.addressOn(e.lan, target)
-		if !ok || other == nil {
+		if other == nil {
 			continue
 		}
 		names := []string{alias}
@@ -253,7 +256,9 @@ func (s *Sandbox) writeLinks(b *bytes.Buffer, e *endpoint) {
 				names = append(names, n)
 			}
 		}
-		fmt.Fprintf(b, "%s\t%s\n", a, strings.Join(names, " "))
+		for _, a := range s.m.addressesOn(e.lan, target) {
+			fmt.Fprintf(b, "%s\t%s\n", a, strings.Join(names, " "))
+		}
 	}
 }
 
@@ -279,7 +284,7 @@ func (m *Manager) hostGateway() netip.Addr {
 		return m.o.HostGateway
 	}
 	if l, err := m.find("bridge"); err == nil {
-		return l.gateway()
+		return l.own(false)
 	}
 	return netip.Addr{}
 }

@@ -15,18 +15,22 @@ import (
 func quiet(t *testing.T) (m *Manager, bridge, user *lan) {
 	t.Helper()
 	m = &Manager{lans: map[string]*lan{}, sandboxes: map[string]*Sandbox{}}
-	add := func(name, subnet string) *lan {
+	add := func(name string, subnets ...string) *lan {
 		r := newRecord(name, driverBridge)
-		r.IPAM.Config = []network.IPAMConfig{{Subnet: netip.MustParsePrefix(subnet)}}
+		for _, s := range subnets {
+			p := netip.MustParsePrefix(s)
+			r.EnableIPv6 = r.EnableIPv6 || p.Addr().Is6()
+			r.IPAM.Config = append(r.IPAM.Config, network.IPAMConfig{Subnet: p})
+		}
 		l := newLAN(r, bridgeOptions{})
-		if err := l.makePool(); err != nil {
+		if err := l.makePools(); err != nil {
 			t.Fatal(err)
 		}
 		l.state = lanReady
 		m.lans[l.rec.ID] = l
 		return l
 	}
-	return m, add("bridge", "172.17.0.0/16"), add("user", "172.18.0.0/16")
+	return m, add("bridge", "172.17.0.0/16"), add("user", "172.18.0.0/16", "fd00:18::/64")
 }
 
 func (m *Manager) pretend(t *testing.T, spec SandboxSpec, on ...*lan) *Sandbox {
@@ -40,7 +44,7 @@ func (m *Manager) pretend(t *testing.T, spec SandboxSpec, on ...*lan) *Sandbox {
 		if i < len(spec.Endpoints) {
 			e.settings = spec.Endpoints[i].Settings.Copy()
 		}
-		if err := l.join(e, netip.Addr{}); err != nil {
+		if err := l.join(e, netip.Addr{}, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 		s.endpoints = append(s.endpoints, e)
@@ -65,7 +69,8 @@ func TestHosts(t *testing.T) {
 		"172.17.0.1\thost.docker.internal\n" +
 		"172.17.0.2\tdb dddddddddddd database\n" +
 		"172.17.0.3\tweb.example.test web\n" +
-		"172.18.0.2\tweb.example.test web\n"
+		"172.18.0.2\tweb.example.test web\n" +
+		"fd00:18::2\tweb.example.test web\n"
 	if diff := cmp.Diff(want, string(s.Hosts())); diff != "" {
 		t.Error(diff)
 	}
@@ -148,14 +153,18 @@ func TestNetworkOptions(t *testing.T) {
 	}{
 		"none":                 {nil, def, false},
 		"foreign ones":         {map[string]string{"org.example.x": "y"}, def, false},
-		"all":                  {map[string]string{optBridgeName: "lan0", optICC: "false", optMasquerade: "0", optHostBinding: "127.0.0.1", optIfacePrefix: "net", optMTU: "9000", optGatewayMode: "nat"}, bridgeOptions{"lan0", false, false, netip.MustParseAddr("127.0.0.1"), "net", 9000}, false},
+		"all":                  {map[string]string{optBridgeName: "lan0", optICC: "false", optMasquerade: "0", optHostBinding: "127.0.0.1", optIfacePrefix: "net", optMTU: "9000", optGatewayMode: "nat"}, bridgeOptions{bridge: "lan0", v4: modeNAT, hostBinding: netip.MustParseAddr("127.0.0.1"), ifacePrefix: "net", mtu: 9000}, false},
 		"binding everywhere":   {map[string]string{optHostBinding: "0.0.0.0"}, def, false},
 		"a path as a bridge":   {map[string]string{optBridgeName: "../x"}, def, true},
 		"a long name":          {map[string]string{optBridgeName: "sixteen-letters-"}, def, true},
 		"a bad boolean":        {map[string]string{optICC: "maybe"}, def, true},
 		"a small MTU":          {map[string]string{optMTU: "20"}, def, true},
-		"an IPv6 binding":      {map[string]string{optHostBinding: "::1"}, def, true},
-		"routed mode":          {map[string]string{optGatewayMode: "routed"}, def, true},
+		"an IPv6 binding":      {map[string]string{optHostBinding: "::1"}, bridgeOptions{bridge: "br-1", icc: true, masquerade: true, hostBinding: netip.IPv6Loopback(), ifacePrefix: "eth", mtu: 1500}, false},
+		"a name as a binding":  {map[string]string{optHostBinding: "lo"}, def, true},
+		"modes of gateways":    {map[string]string{optGatewayMode: "routed", optGatewayMode6: "nat-unprotected"}, bridgeOptions{bridge: "br-1", icc: true, masquerade: true, v4: modeRouted, v6: modeNATOpen, ifacePrefix: "eth", mtu: 1500}, false},
+		"an unknown mode":      {map[string]string{optGatewayMode6: "magic"}, def, true},
+		"trusted interfaces":   {map[string]string{optTrusted: "eth0:eth1.5", optInhibitIPv4: "true"}, bridgeOptions{bridge: "br-1", icc: true, masquerade: true, keepAddr: true, trusted: "eth0:eth1.5", ifacePrefix: "eth", mtu: 1500}, false},
+		"a path as trusted":    {map[string]string{optTrusted: "eth0:../x"}, def, true},
 		"an unknown of docker": {map[string]string{"com.docker.network.bridge.new": "1"}, def, true},
 		"to be the default":    {map[string]string{optDefault: "true"}, def, true},
 	} {

@@ -12,7 +12,8 @@ import (
 	"github.com/skiff-containers/skiff/internal/network/rules"
 )
 
-// firewall is the host's table: what it should hold, and the way to the kernel.
+// firewall is the host's tables, that of IPv6 only where a network has it: what
+// they should hold, and the way to the kernel.
 type firewall struct {
 	kernel *apply.Firewall
 	watch  *apply.Watch
@@ -21,6 +22,7 @@ type firewall struct {
 	// the tens of microseconds that a transaction takes.
 	mu    sync.Mutex
 	host  rules.Host // but for ports
+	has6  bool       // there is, or may be, a table of IPv6
 	ports map[portAt]rules.Port
 	// stale are ports that a daemon before published and no adopted sandbox
 	// claimed yet; they are in ports too.
@@ -31,19 +33,30 @@ type firewall struct {
 type portAt struct {
 	host  netip.AddrPort
 	proto string
+	to    netip.AddrPort // without a host's address
 }
 
-func at(p rules.Port) portAt { return portAt{p.Host, p.Proto} }
+func at(p rules.Port) portAt {
+	if p.Host.IsValid() {
+		return portAt{p.Host, p.Proto, netip.AddrPort{}}
+	}
+	return portAt{p.Host, p.Proto, p.To}
+}
+
+func setOf(p rules.Port) (apply.SetOf, rules.Element) {
+	set, e := p.Element()
+	return apply.SetOf{Family: p.Family(), Set: set}, e
+}
 
 // openFirewall reads the ports that the table of a daemon before still publishes.
-func openFirewall(table string, onlyOurs bool) (*firewall, error) {
+func openFirewall(table string, onlyOurs, onlyOurs6 bool) (*firewall, error) {
 	kernel, err := apply.Open()
 	if err != nil {
 		return nil, err
 	}
 	f := &firewall{
-		kernel: kernel, host: rules.Host{Table: table, OnlyOurs: onlyOurs},
-		ports: map[portAt]rules.Port{}, stale: map[portAt]bool{},
+		kernel: kernel, host: rules.Host{Table: table, OnlyOurs: onlyOurs, OnlyOurs6: onlyOurs6},
+		has6: true, ports: map[portAt]rules.Port{}, stale: map[portAt]bool{},
 	}
 	if f.watch, err = apply.OpenWatch(); err != nil {
 		return nil, errors.Join(err, kernel.Close())
@@ -85,7 +98,10 @@ func (f *firewall) setNetworks(ns []rules.Network) error {
 func (f *firewall) repair() (repaired bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	there, err := f.kernel.Exists(f.host.Table)
+	there, err := f.kernel.Exists(rules.IPv4, f.host.Table)
+	if there && err == nil && f.has6 {
+		there, err = f.kernel.Exists(rules.IPv6, f.host.Table)
+	}
 	if there || err != nil {
 		return false, err
 	}
@@ -95,22 +111,52 @@ func (f *firewall) repair() (repaired bool, err error) {
 func (f *firewall) replace() error {
 	h := f.host
 	h.Ports = slices.Collect(maps.Values(f.ports))
-	return f.kernel.Replace(h.Build())
+	tables := []rules.Table{h.Build(rules.IPv4)}
+	wants6 := h.OnlyOurs6 || slices.ContainsFunc(h.Networks, func(n rules.Network) bool { return n.V6.Prefix.IsValid() })
+	if wants6 {
+		tables = append(tables, h.Build(rules.IPv6))
+	}
+	if err := f.kernel.Replace(tables...); err != nil {
+		return err
+	}
+	if f.has6 && !wants6 {
+		if err := f.dropTable6(); err != nil {
+			return err
+		}
+	}
+	f.has6 = wants6
+	return nil
+}
+
+func (f *firewall) dropTable6() error {
+	there, err := f.kernel.Exists(rules.IPv6, f.host.Table)
+	if err != nil || !there {
+		return err
+	}
+	return f.kernel.Delete(rules.IPv6, f.host.Table)
+}
+
+// onlyOurs6 drops what others forward over IPv6.
+func (f *firewall) onlyOurs6(on bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.host.OnlyOurs6 = on
+	return f.replace()
 }
 
 // publish adds the ports, all or none.
 func (f *firewall) publish(ps []rules.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	add, replaced := map[string][]rules.Element{}, map[string][]rules.Element{}
+	add, replaced := map[apply.SetOf][]rules.Element{}, map[apply.SetOf][]rules.Element{}
 	for _, p := range ps {
-		set, e := p.Element()
+		set, e := setOf(p)
 		old, ok := f.ports[at(p)]
 		if ok && old == p {
 			continue // in place already: adopted
 		}
 		if ok {
-			_, was := old.Element()
+			_, was := setOf(old)
 			replaced[set] = append(replaced[set], was)
 		}
 		add[set] = append(add[set], e)
@@ -137,12 +183,12 @@ func (f *firewall) publish(ps []rules.Port) error {
 func (f *firewall) withdraw(ps []rules.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	gone := map[string][]rules.Element{}
+	gone := map[apply.SetOf][]rules.Element{}
 	for _, p := range ps {
 		if f.ports[at(p)] != p {
 			continue
 		}
-		set, e := p.Element()
+		set, e := setOf(p)
 		gone[set] = append(gone[set], e)
 		delete(f.ports, at(p))
 		delete(f.stale, at(p))

@@ -6,6 +6,8 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/network/rules"
 )
 
 // forgetFlows makes the kernel forget UDP flows to the ports. A flow that is
@@ -15,9 +17,17 @@ import (
 // of the host's flows, so it happens aside.
 func (m *Manager) forgetFlows(bs []*binding) {
 	var filters []netlink.CustomConntrackFilter
+	families := map[netlink.InetFamily]bool{}
 	for _, b := range bs {
-		if b.port.proto != network.UDP {
+		if b.port.proto != network.UDP || b.port.port == 0 {
 			continue
+		}
+		for _, p := range b.rules() {
+			if p.Family() == rules.IPv6 {
+				families[unix.AF_INET6] = true
+			} else {
+				families[unix.AF_INET] = true
+			}
 		}
 		f := &netlink.ConntrackFilter{}
 		if f.AddProtocol(unix.IPPROTO_UDP) == nil && f.AddPort(netlink.ConntrackOrigDstPort, b.port.port) == nil {
@@ -28,8 +38,10 @@ func (m *Manager) forgetFlows(bs []*binding) {
 		return
 	}
 	m.bg.Go(func() {
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filters...); err != nil {
-			m.o.Log.WarnContext(context.Background(), "cannot forget UDP flows of published ports", "error", err)
+		for family := range families {
+			if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filters...); err != nil {
+				m.o.Log.WarnContext(context.Background(), "cannot forget UDP flows of published ports", "error", err)
+			}
 		}
 	})
 }

@@ -22,12 +22,14 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/meta"
 	"github.com/skiff-containers/skiff/internal/network/apply"
 	"github.com/skiff-containers/skiff/internal/network/link"
 	"github.com/skiff-containers/skiff/internal/network/nstest"
+	"github.com/skiff-containers/skiff/internal/network/rules"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -127,7 +129,9 @@ func (l *lab) wipe() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	_ = fw.Delete("skiff")
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		_ = fw.Delete(f, "skiff")
+	}
 	_ = fw.Close()
 }
 
@@ -152,7 +156,26 @@ func (l *lab) run(name string, nets []string, change ...func(*SandboxSpec)) *San
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = s.Close(context.Background()) })
+	for _, e := range s.attached() {
+		if a := e.addr6.Addr(); a.IsValid() {
+			l.listens6(s, a)
+		}
+	}
 	return s
+}
+
+// listens6 waits until the kernel has joined the group by which neighbours ask
+// for the address, some milliseconds after it was given: who asks before asks
+// again a second later.
+func (l *lab) listens6(s *Sandbox, a netip.Addr) {
+	l.t.Helper()
+	b := a.As16()
+	group := fmt.Sprintf("ff0200000000000000000001ff%02x%02x%02x", b[13], b[14], b[15])
+	eventually(l.t, "listening for neighbours", func() bool {
+		var groups []byte
+		err := l.inside(s, func() (err error) { groups, err = os.ReadFile("/proc/thread-self/net/igmp6"); return err })
+		return err == nil && strings.Contains(string(groups), group)
+	})
 }
 
 func (l *lab) tryRun(name string, nets []string, change ...func(*SandboxSpec)) (*Sandbox, error) {
@@ -206,11 +229,11 @@ func (l *lab) inside(s *Sandbox, f func() error) error {
 func (l *lab) serve(s *Sandbox, addr, name string) {
 	l.t.Helper()
 	err := l.inside(s, func() error {
-		tcp, err := net.Listen("tcp4", addr)
+		tcp, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err
 		}
-		udp, err := net.ListenPacket("udp4", addr)
+		udp, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			return err
 		}
@@ -288,8 +311,7 @@ func (l *lab) unreachable(from *Sandbox, proto, addr string) {
 }
 
 // outside is a neighbour of the host: a namespace at 198.51.100.2, the host being
-// 198.51.100.1 to it.
-
+// 198.51.100.1 to it, and likewise 2001:db8:99::2 and ::1.
 func (l *lab) outside() *Sandbox {
 	l.t.Helper()
 	sp, err := l.spaces.Make()
@@ -312,6 +334,9 @@ func (l *lab) outside() *Sandbox {
 		if err != nil {
 			return err
 		}
+		if a.IP.To4() == nil {
+			a.Flags = unix.IFA_F_NODAD
+		}
 		if err := netlink.AddrAdd(nl, a); err != nil {
 			return err
 		}
@@ -321,7 +346,19 @@ func (l *lab) outside() *Sandbox {
 		l.t.Fatal(err)
 	}
 	client := &Sandbox{m: l.Manager, ns: sp.File, name: "outside"}
-	if err := l.inside(client, func() error { return up("wan1", "198.51.100.2/24") }); err != nil {
+	if err := up("wan0", "2001:db8:99::1/64"); err != nil {
+		l.t.Fatal(err)
+	}
+	err = l.inside(client, func() error {
+		if err := link.WriteSysctl("net/ipv6/conf/wan1/disable_ipv6", "0"); err != nil {
+			return err
+		}
+		if err := up("wan1", "2001:db8:99::2/64"); err != nil {
+			return err
+		}
+		return up("wan1", "198.51.100.2/24")
+	})
+	if err != nil {
 		l.t.Fatal(err)
 	}
 	return client

@@ -16,7 +16,6 @@ type NetworkInfo struct {
 	ID, Name, Driver, Scope string
 	Internal                bool
 	UserDefined             bool // containers find each other by name; aliases work
-	UserSubnet              bool // fixed addresses may be asked for
 }
 
 // Lookup finds a network by name, id or unique prefix of its id.
@@ -27,11 +26,11 @@ func (m *Manager) Lookup(nameOrID string) (NetworkInfo, error) {
 	}
 	return NetworkInfo{
 		ID: l.rec.ID, Name: l.rec.Name, Driver: l.rec.Driver, Scope: l.rec.Scope,
-		Internal: l.rec.Internal, UserDefined: l.named(), UserSubnet: l.userSubnet(),
+		Internal: l.rec.Internal, UserDefined: l.named(),
 	}, nil
 }
 
-func (l *lan) userSubnet() bool { return l.rec.IPAM.Options[optUserSubnet] != "" }
+func (l *lan) userSubnet(v6 bool) bool { return l.rec.IPAM.Options[userSubnet(v6)] != "" }
 
 func (m *Manager) find(nameOrID string) (*lan, error) {
 	all := m.all()
@@ -79,23 +78,26 @@ func (m *Manager) Inspect(nameOrID string) (*network.Inspect, error) {
 func (l *lan) inspect() network.Inspect {
 	out := network.Inspect{Network: l.rec.Network, Containers: map[string]network.EndpointResource{}}
 	out.IPAM.Options = maps.Clone(l.rec.IPAM.Options)
-	delete(out.IPAM.Options, optUserSubnet)
+	for _, v6 := range []bool{false, true} {
+		delete(out.IPAM.Options, userSubnet(v6))
+	}
 	out.IPAM.Config = slices.Clone(l.rec.IPAM.Config)
 	out.Options, out.Labels = maps.Clone(l.rec.Options), maps.Clone(l.rec.Labels)
 	for _, e := range l.active() {
 		out.Containers[e.sandbox.spec.ID] = network.EndpointResource{
 			Name: e.sandbox.Name(), EndpointID: e.settings.EndpointID,
-			MacAddress: e.settings.MacAddress, IPv4Address: e.addr,
+			MacAddress: e.settings.MacAddress, IPv4Address: e.addr, IPv6Address: e.addr6,
 		}
-	}
-	if l.rec.Driver != driverBridge {
-		return out
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	used, free := l.pool.Used()
-	out.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: map[netip.Prefix]network.SubnetStatus{
-		l.subnet: {IPsInUse: used, DynamicIPsAvailable: free},
-	}}}
+	subnets := map[netip.Prefix]network.SubnetStatus{}
+	for _, p := range slices.Concat(l.v4, l.v6) {
+		used, free := p.Used()
+		subnets[p.Subnet()] = network.SubnetStatus{IPsInUse: used, DynamicIPsAvailable: free}
+	}
+	if len(subnets) > 0 {
+		out.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: subnets}}
+	}
 	return out
 }

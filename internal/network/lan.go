@@ -24,14 +24,13 @@ const (
 
 // lan is one network: what is fixed, and who is on it.
 type lan struct {
-	rec    Record
-	opts   bridgeOptions // of driver bridge
-	subnet netip.Prefix
-	index  int // of the bridge
+	rec   Record
+	opts  bridgeOptions // of driver bridge
+	index int           // of the bridge
 
 	mu        sync.Mutex // guards what follows
 	state     lanState
-	pool      *ipam.Pool             // nil but for driver bridge
+	v4, v6    ipam.Set               // which subnets are in them is fixed
 	endpoints map[string]*endpoint   // by id of the sandbox
 	names     map[string][]*endpoint // lower case; of user-defined networks
 }
@@ -60,18 +59,65 @@ func (l *lan) predefined() bool {
 // named reports whether containers find each other by name on it.
 func (l *lan) named() bool { return l.rec.Driver == driverBridge && !l.predefined() }
 
-func (l *lan) gateway() netip.Addr {
-	if l.rec.Internal || len(l.rec.IPAM.Config) == 0 {
+func (l *lan) set(v6 bool) ipam.Set {
+	if v6 {
+		return l.v6
+	}
+	return l.v4
+}
+
+// subnets are those of a family.
+func (l *lan) subnets(v6 bool) (out []netip.Prefix) {
+	for _, p := range l.set(v6) {
+		out = append(out, p.Subnet())
+	}
+	return out
+}
+
+// publishes reports whether ports can be published on it.
+func (l *lan) publishes() bool { return l.rec.Driver == driverBridge }
+
+// own is the address of the bridge, or of another router of the network.
+func (l *lan) own(v6 bool) netip.Addr {
+	if s := l.set(v6); len(s) > 0 {
+		return s[0].Gateway()
+	}
+	return netip.Addr{}
+}
+
+// leads is where a family of the network leads to from an address on it; zero:
+// nowhere.
+func (l *lan) leads(v6 bool, from netip.Addr) netip.Addr {
+	if !from.IsValid() || l.rec.Internal || l.opts.mode(v6) == modeIsolated {
 		return netip.Addr{}
 	}
-	return l.rec.IPAM.Config[0].Gateway
+	name := auxGateway
+	if v6 {
+		name = auxGateway6
+	}
+	for _, c := range l.rec.IPAM.Config {
+		if a, ok := c.AuxAddress[name]; ok {
+			return a
+		}
+	}
+	return l.set(v6).Gateway(from)
 }
 
 func (l *lan) firewall() rules.Network {
-	return rules.Network{
-		Bridge: l.opts.bridge, Subnet: l.subnet, ICC: l.opts.icc,
-		Masquerade: l.opts.masquerade, Internal: l.rec.Internal,
+	of := func(v6 bool) rules.Subnet {
+		var s rules.Subnet
+		if all := l.subnets(v6); len(all) > 0 {
+			mode := l.opts.mode(v6)
+			s.Prefix, s.Routed, s.Open = all[0], mode == modeRouted, mode == modeNATOpen
+			s.Masquerade = l.opts.masquerade && !s.Routed
+		}
+		return s
 	}
+	n := rules.Network{Bridge: l.opts.bridge, ICC: l.opts.icc, Internal: l.rec.Internal, V4: of(false), V6: of(true)}
+	if l.opts.trusted != "" {
+		n.Trusted = strings.Split(l.opts.trusted, ":")
+	}
+	return n
 }
 
 // firewallNetworks are the bridges for the host's table.
@@ -89,9 +135,9 @@ func (m *Manager) firewallNetworks() []rules.Network {
 	return out
 }
 
-// join notes the endpoint and takes its address; a new one's settings are
-// completed.
-func (l *lan) join(e *endpoint, want netip.Addr) (err error) {
+// join notes the endpoint and takes its addresses: those it wants, where it wants
+// certain ones. A new one's settings are completed.
+func (l *lan) join(e *endpoint, want4, want6 netip.Addr) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != lanReady {
@@ -100,25 +146,31 @@ func (l *lan) join(e *endpoint, want netip.Addr) (err error) {
 	if _, ok := l.endpoints[e.sandbox.spec.ID]; ok {
 		return errs.Newf(errs.Denied, "endpoint with name %s already exists in network %s", e.sandbox.Name(), l.rec.Name)
 	}
-	if l.pool != nil {
-		if want.IsValid() {
-			err = l.pool.Take(want)
-		} else {
-			want, err = l.pool.Next()
-		}
-		if err != nil {
-			return err
-		}
-		e.addr = netip.PrefixFrom(want, l.subnet.Bits())
-		if e.settings.EndpointID == "" {
-			e.fill()
-		}
+	if e.addr, err = take(l.v4, want4); err != nil {
+		return err
+	}
+	if e.addr6, err = take(l.v6, want6); err != nil {
+		l.v4.Release(e.addr.Addr())
+		return err
+	}
+	if e.settings.EndpointID == "" {
+		e.fill()
 	}
 	l.endpoints[e.sandbox.spec.ID] = e
 	return nil
 }
 
-// leave forgets the endpoint; its address stays taken until release.
+func take(s ipam.Set, want netip.Addr) (netip.Prefix, error) {
+	switch {
+	case len(s) == 0:
+		return netip.Prefix{}, nil
+	case want.IsValid():
+		return s.Take(want)
+	}
+	return s.Next()
+}
+
+// leave forgets the endpoint; its addresses stay taken until release.
 func (l *lan) leave(e *endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,11 +180,11 @@ func (l *lan) leave(e *endpoint) {
 	l.forgetNames(e)
 }
 
-func (l *lan) release(a netip.Addr) {
+func (l *lan) release(as []netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.pool != nil && a.IsValid() {
-		l.pool.Release(a)
+	for _, a := range as {
+		l.set(a.Is6()).Release(a)
 	}
 }
 
@@ -168,7 +220,7 @@ func (l *lan) lookup(name string) []netip.Addr {
 	defer l.mu.Unlock()
 	var out []netip.Addr
 	for _, e := range l.names[name] {
-		out = append(out, e.addr.Addr())
+		out = append(out, e.addrs()...)
 	}
 	return out
 }
@@ -178,7 +230,7 @@ func (l *lan) reverse(a netip.Addr) (*endpoint, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.endpoints {
-		if e.addr.IsValid() && e.addr.Addr() == a {
+		if slices.Contains(e.addrs(), a) {
 			return e, true
 		}
 	}

@@ -96,7 +96,7 @@ func TestNothingLeaks(t *testing.T) {
 		eventually(t, "addresses free on "+name, func() bool {
 			lan.mu.Lock()
 			defer lan.mu.Unlock()
-			used, _ := lan.pool.Used()
+			used, _ := lan.v4[0].Used()
 			return used == 3
 		})
 		if len(lan.endpoints) != 0 || len(lan.names) != 0 {
@@ -231,7 +231,7 @@ func TestCVE_2025_54388_AFlushedTableComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = fw.Close() }()
-	if err := fw.Delete("skiff"); err != nil { // as "nft flush ruleset" does
+	if err := fw.Delete(rules.IPv4, "skiff"); err != nil { // as "nft flush ruleset" does
 		t.Fatal(err)
 	}
 	eventually(t, "table back", func() bool {
@@ -245,10 +245,10 @@ func TestCVE_2025_54388_AFlushedTableComesBack(t *testing.T) {
 	if err := l.Reconcile(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := fw.Exists("somebody"); !ok || err != nil {
+	if ok, err := fw.Exists(rules.IPv4, "somebody"); !ok || err != nil {
 		t.Errorf("somebody else's table: %v, %v", ok, err)
 	}
-	_ = fw.Delete("somebody")
+	_ = fw.Delete(rules.IPv4, "somebody")
 }
 
 func TestNetworksOutliveTheDaemon(t *testing.T) {

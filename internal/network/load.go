@@ -89,11 +89,20 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 		r = newRecord(network.NetworkBridge, driverBridge)
 	}
 	before := fmt.Sprint(r.IPAM.Config, r.Options)
-	cfg, err := m.defaultSubnet(r, all)
-	if err != nil {
-		return fmt.Errorf("choose a subnet for the default bridge: %w", err)
+	m.ula = ipam.ULA(r.ID) // which lasts as long as the database
+	r.EnableIPv6 = m.o.IPv6
+	old := r.IPAM.Config
+	r.IPAM.Config = nil
+	for _, v6 := range []bool{false, true} {
+		if v6 && !r.EnableIPv6 {
+			break
+		}
+		cfg, err := m.defaultSubnet(v6, old, all)
+		if err != nil {
+			return fmt.Errorf("choose a subnet for the default bridge: %w", err)
+		}
+		r.IPAM.Config = append(r.IPAM.Config, cfg)
 	}
-	r.IPAM.Config = []network.IPAMConfig{cfg}
 	o := m.defaultOptions()
 	o.bridge, o.icc = m.o.DefaultBridgeName, !m.o.NoICC
 	r.Options = map[string]string{
@@ -101,7 +110,7 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 		optBridgeName: o.bridge, optMTU: strconv.Itoa(o.mtu),
 	}
 	l := newLAN(r, o)
-	if err := l.makePool(); err != nil {
+	if err := l.makePools(); err != nil {
 		return err
 	}
 	if err := m.raise(l); err != nil {
@@ -116,22 +125,31 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 	return nil
 }
 
-func (m *Manager) defaultSubnet(r Record, all []Record) (network.IPAMConfig, error) {
-	if p := m.o.BIP; p.IsValid() {
+func (m *Manager) defaultSubnet(v6 bool, old []network.IPAMConfig, all []Record) (network.IPAMConfig, error) {
+	if p := m.o.BIP; p.IsValid() && !v6 {
 		if !p.Addr().Is4() || p.Addr() == p.Masked().Addr() {
 			return network.IPAMConfig{}, errs.Newf(errs.Invalid, "invalid bip %s: give the bridge's own address and a mask", p)
 		}
 		return network.IPAMConfig{Subnet: p.Masked(), Gateway: p.Addr()}, nil
 	}
-	used, err := link.Routes(m.o.DefaultBridgeName)
+	if p := m.o.FixedCIDR6; p.IsValid() && v6 {
+		return network.IPAMConfig{Subnet: p.Masked()}, nil
+	}
+	routes, own := link.Routes, link.Address
+	if v6 {
+		routes, own = link.Routes6, link.Address6
+	}
+	used, err := routes(m.o.DefaultBridgeName)
 	if err != nil {
 		return network.IPAMConfig{}, err
 	}
-	if len(r.IPAM.Config) == 1 {
-		old := r.IPAM.Config[0]
-		free := !slices.ContainsFunc(used, old.Subnet.Overlaps)
-		if old.Subnet.IsValid() && (free || link.Address(m.o.DefaultBridgeName).Addr() == old.Gateway) {
-			return old, nil
+	for _, c := range old {
+		if !c.Subnet.IsValid() || c.Subnet.Addr().Is6() != v6 {
+			continue
+		}
+		free := !slices.ContainsFunc(used, c.Subnet.Overlaps)
+		if free || own(m.o.DefaultBridgeName).Addr() == c.Gateway {
+			return c, nil
 		}
 	}
 	for _, o := range all {
@@ -141,8 +159,16 @@ func (m *Manager) defaultSubnet(r Record, all []Record) (network.IPAMConfig, err
 			}
 		}
 	}
-	p, err := ipam.Choose(m.o.Pools, used)
+	p, err := ipam.Choose(m.pools(v6), v6, used)
 	return network.IPAMConfig{Subnet: p, Gateway: p.Addr().Next()}, err
+}
+
+// pools are what subnets that nobody asked for are cut from.
+func (m *Manager) pools(v6 bool) []Pool {
+	if v6 && !slices.ContainsFunc(m.o.Pools, func(p Pool) bool { return p.Base.Addr().Is6() }) {
+		return []Pool{m.ula}
+	}
+	return m.o.Pools
 }
 
 func (m *Manager) defaultOptions() bridgeOptions {
@@ -157,32 +183,56 @@ func (m *Manager) userLAN(r Record) (*lan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !r.Internal && (o.v4 == modeIsolated || o.v6 == modeIsolated) {
+		return nil, errs.New(errs.Invalid, "gateway mode 'isolated' can only be used for an internal network")
+	}
 	l := newLAN(r, o)
-	return l, l.makePool()
+	return l, l.makePools()
 }
 
-// makePool makes the network's addresses; the gateway is written to the record
-// if it was not given.
-func (l *lan) makePool() (err error) {
-	if len(l.rec.IPAM.Config) != 1 {
-		return errs.Newf(errs.Unsupported, "network %s: one IPv4 subnet is supported, it has %d", l.rec.Name, len(l.rec.IPAM.Config))
+// makePools makes the network's addresses; gateways are written to the record if
+// they were not given.
+func (l *lan) makePools() error {
+	for i := range l.rec.IPAM.Config {
+		c := &l.rec.IPAM.Config[i]
+		v6 := c.Subnet.Addr().Is6()
+		if v6 && !l.rec.EnableIPv6 || !v6 && !l.rec.EnableIPv4 {
+			continue // declared, and without use
+		}
+		p, err := ipam.New(ipam.Config{
+			Subnet: c.Subnet, Range: c.IPRange, Gateway: c.Gateway, Aux: c.AuxAddress,
+			Without: l.opts.mode(v6) == modeIsolated,
+		})
+		if err != nil {
+			return err
+		}
+		c.Subnet, c.Gateway = p.Subnet(), p.Gateway()
+		if v6 {
+			l.v6 = append(l.v6, p)
+		} else {
+			l.v4 = append(l.v4, p)
+		}
 	}
-	c := &l.rec.IPAM.Config[0]
-	l.pool, err = ipam.New(ipam.Config{Subnet: c.Subnet, Range: c.IPRange, Gateway: c.Gateway, Aux: c.AuxAddress})
-	if err != nil {
-		return err
-	}
-	l.subnet = l.pool.Subnet()
-	c.Subnet, c.Gateway = l.subnet, l.pool.Gateway()
 	return nil
 }
 
 // raise makes the bridge on the host and the network ready.
 func (m *Manager) raise(l *lan) (err error) {
+	if len(l.v6) > 0 {
+		if err := m.needIPv6(); err != nil {
+			return err
+		}
+	}
+	address := func(v6 bool) (p netip.Prefix) {
+		if a := l.own(v6); a.IsValid() && l.opts.mode(v6) != modeIsolated {
+			p = netip.PrefixFrom(a, l.set(v6)[0].Subnet().Bits())
+		}
+		return p
+	}
 	l.index, err = link.EnsureBridge(link.Bridge{
 		Name: l.opts.bridge, Group: m.group, MTU: l.opts.mtu,
-		Addr:      netip.PrefixFrom(l.rec.IPAM.Config[0].Gateway, l.subnet.Bits()),
-		Localhost: !l.rec.Internal,
+		Addr: address(false), Addr6: address(true), KeepAddr: l.opts.keepAddr, IPv6: len(l.v6) > 0,
+		Localhost: !l.rec.Internal && len(l.v4) > 0,
 	})
 	if err != nil {
 		return err

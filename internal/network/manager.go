@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"net/netip"
@@ -40,16 +39,19 @@ type Options struct {
 	Table             *meta.Table[Record]
 	Events            Publisher
 	Log               *slog.Logger
-	BIP               netip.Prefix // address and mask of the default bridge; zero: chosen
-	DefaultBridgeName string       // "" is skiff0
-	TableName         string       // of nftables; "" is skiff
-	Pools             []Pool       // nil: docker's
-	MTU               int          // 0 is 1500
-	NoICC             bool         // containers on the default bridge do not reach each other
-	PoolSize          int          // namespaces made ahead, of each kind; 0 is 3, negative none
-	HostGateway       netip.Addr   // what "host-gateway" means; zero: the default bridge's
-	NoProxy           bool         // do not serve published ports over IPv6
-	NoForwardDrop     bool         // do not drop others' forwarding where we switched it on
+	BIP               netip.Prefix                 // address and mask of the default bridge; zero: chosen
+	IPv6              bool                         // the default bridge has it, too
+	FixedCIDR6        netip.Prefix                 // its subnet; zero: chosen
+	Defaults          map[string]map[string]string // options of new networks, by driver
+	DefaultBridgeName string                       // "" is skiff0
+	TableName         string                       // of nftables; "" is skiff
+	Pools             []Pool                       // nil: docker's
+	MTU               int                          // 0 is 1500
+	NoICC             bool                         // containers on the default bridge do not reach each other
+	PoolSize          int                          // namespaces made ahead, of each kind; 0 is 3, negative none
+	HostGateway       netip.Addr                   // what "host-gateway" means; zero: the default bridge's
+	NoProxy           bool                         // do not serve published ports over IPv6
+	NoForwardDrop     bool                         // do not drop others' forwarding where we switched it on
 }
 
 // Manager owns the host's side of every network.
@@ -63,9 +65,12 @@ type Manager struct {
 	ports  *portTable
 	ahead  atomic.Pointer[ahead] // nil: nothing is made ahead
 	graves graves
-	names  hostNames
-	quit   chan struct{}
-	bg     sync.WaitGroup
+	ula    Pool // of IPv6 subnets, where no pool was configured
+
+	forward6 sync.Mutex // one turns the host's forwarding of IPv6 on at a time
+	names    hostNames
+	quit     chan struct{}
+	bg       sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows; taken before a lan's
 	lans      map[string]*lan
@@ -109,9 +114,9 @@ func (o *Options) fill() error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	for _, p := range o.Pools {
-		if !p.Base.IsValid() || !p.Base.Addr().Is4() || p.Size < p.Base.Bits() || p.Size > 30 {
-			return errs.Newf(errs.Invalid, "invalid address pool %s with subnets of %d bits: want an IPv4 prefix and %d to 30",
-				p.Base, p.Size, max(p.Base.Bits(), 1))
+		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen()-2 {
+			return errs.Newf(errs.Invalid, "invalid address pool %s with subnets of %d bits: want a prefix and %d to %d",
+				p.Base, p.Size, max(p.Base.Bits(), 1), p.Base.Addr().BitLen()-2)
 		}
 	}
 	return nil
@@ -139,11 +144,10 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return err
 	}
 	m.bg.Go(func() { m.watch.Run(m.linkGone, m.linksLost) })
-	onlyOurs, err := m.enableForwarding()
-	if err != nil {
+	if err := m.enableForwarding(); err != nil {
 		return err
 	}
-	if m.fw, err = openFirewall(m.o.TableName, onlyOurs); err != nil {
+	if m.fw, err = openFirewall(m.o.TableName, m.onlyOurs(false), m.onlyOurs(true)); err != nil {
 		return err
 	}
 	if err := m.load(ctx); err != nil {
@@ -162,23 +166,50 @@ func (m *Manager) start(ctx context.Context) (err error) {
 // enableForwarding makes the host forward. Where it did not before, others'
 // packets must not profit: the host shall not become a router between its
 // neighbours because it runs containers.
-func (m *Manager) enableForwarding() (onlyOurs bool, err error) {
-	const knob = "net/ipv4/ip_forward"
-	marker := filepath.Join(m.o.RunDir, "forwarding-was-off")
-	now, err := os.ReadFile("/proc/sys/" + knob)
-	if err != nil {
-		return false, err
+func (m *Manager) enableForwarding() error {
+	on, err := link.Forwards(false)
+	if on || err != nil {
+		return err
 	}
-	if now[0] == '0' {
-		if err := os.WriteFile(marker, nil, 0o600); err != nil {
-			return false, err
-		}
-		if err := link.WriteSysctl(knob, "1"); err != nil {
-			return false, fmt.Errorf("let the host forward packets: %w", err)
-		}
+	if err := os.WriteFile(m.marker(false), nil, 0o600); err != nil {
+		return err
 	}
-	_, err = os.Stat(marker)
-	return err == nil && !m.o.NoForwardDrop, nil
+	return link.Forward4()
+}
+
+// marker is the file that tells that the host did not forward a family.
+func (m *Manager) marker(v6 bool) string {
+	if v6 {
+		return filepath.Join(m.o.RunDir, "forwarding6-was-off")
+	}
+	return filepath.Join(m.o.RunDir, "forwarding-was-off")
+}
+
+// onlyOurs reports whether others' forwarding is to be dropped.
+func (m *Manager) onlyOurs(v6 bool) bool {
+	_, err := os.Stat(m.marker(v6))
+	return err == nil && !m.o.NoForwardDrop
+}
+
+// needIPv6 makes the host forward IPv6, for a network that has it; what drops
+// others' packets is in place before.
+func (m *Manager) needIPv6() error {
+	if !link.HasIPv6() {
+		return errs.New(errs.Unsupported, "this host has no IPv6")
+	}
+	m.forward6.Lock()
+	defer m.forward6.Unlock()
+	on, err := link.Forwards(true)
+	if on || err != nil {
+		return err
+	}
+	if err := os.WriteFile(m.marker(true), nil, 0o600); err != nil {
+		return err
+	}
+	if err := m.fw.onlyOurs6(m.onlyOurs(true)); err != nil {
+		return err
+	}
+	return link.Forward6()
 }
 
 // Close stops serving. Namespaces, interfaces and rules stay in place for

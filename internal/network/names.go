@@ -113,8 +113,8 @@ func (v view) Lookup(name string) ([]netip.Addr, bool) {
 		if !e.lan.named() {
 			continue
 		}
-		if a, ok := v.linked(e, name); ok {
-			return []netip.Addr{a}, true
+		if as := v.linked(e, name); len(as) > 0 {
+			return as, true
 		}
 		if as := e.lan.lookup(name); len(as) > 0 {
 			return as, true
@@ -128,14 +128,14 @@ func (v view) Lookup(name string) ([]netip.Addr, bool) {
 	return nil, false
 }
 
-func (v view) linked(e *endpoint, name string) (netip.Addr, bool) {
+func (v view) linked(e *endpoint, name string) []netip.Addr {
 	for _, l := range e.settings.Links {
 		target, alias := splitLink(l)
 		if strings.EqualFold(alias, name) {
-			return v.s.m.addressOn(e.lan, target)
+			return v.s.m.addressesOn(e.lan, target)
 		}
 	}
-	return netip.Addr{}, false
+	return nil
 }
 
 // splitLink reads "container:alias".
@@ -147,18 +147,18 @@ func splitLink(l string) (target, alias string) {
 	return target, alias[strings.LastIndexByte(alias, '/')+1:]
 }
 
-// addressOn finds a container's address on a network.
-func (m *Manager) addressOn(l *lan, ref string) (netip.Addr, bool) {
+// addressesOn finds a container's addresses on a network.
+func (m *Manager) addressesOn(l *lan, ref string) []netip.Addr {
 	s := m.byName(ref)
 	if s == nil {
-		return netip.Addr{}, false
+		return nil
 	}
 	for _, e := range s.attached() {
 		if e.lan == l {
-			return e.addr.Addr(), true
+			return e.addrs()
 		}
 	}
-	return netip.Addr{}, false
+	return nil
 }
 
 // Reverse names the container at an address of one of the sandbox's networks.

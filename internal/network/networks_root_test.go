@@ -23,31 +23,38 @@ func subnet(s string) *network.IPAM {
 func TestCreateRefuses(t *testing.T) {
 	l := newLab(t)
 	yes, no := true, false
-	l.network("taken", func(r *network.CreateRequest) { r.IPAM = subnet("10.8.0.0/16") })
+	l.network("taken", func(r *network.CreateRequest) {
+		r.EnableIPv6 = &yes
+		r.IPAM = &network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("fd00:8::/64")}, {Subnet: netip.MustParsePrefix("10.8.0.0/16")}}}
+	})
 	for name, tc := range map[string]struct {
 		r    network.CreateRequest
 		kind errs.Kind
 		text string
 	}{
-		"a name twice":        {network.CreateRequest{Name: "taken"}, errs.Conflict, "network with name taken already exists"},
-		"a predefined name":   {network.CreateRequest{Name: "bridge"}, errs.Denied, "operation is not permitted on predefined bridge network"},
-		"no name":             {network.CreateRequest{}, errs.Invalid, ""},
-		"a path":              {network.CreateRequest{Name: "../x"}, errs.Invalid, ""},
-		"another driver":      {network.CreateRequest{Name: "x", Driver: "weave"}, errs.NotFound, "plugin not found"},
-		"macvlan":             {network.CreateRequest{Name: "x", Driver: "macvlan"}, errs.Unsupported, "network driver macvlan is not supported: use bridge"},
-		"a second host":       {network.CreateRequest{Name: "x", Driver: "host"}, errs.Denied, `only one instance of "host" network is allowed`},
-		"IPv6":                {network.CreateRequest{Name: "x", EnableIPv6: &yes}, errs.Unsupported, "not supported yet"},
-		"no IPv4":             {network.CreateRequest{Name: "x", EnableIPv4: &no}, errs.Unsupported, ""},
-		"a swarm's scope":     {network.CreateRequest{Name: "x", Scope: "swarm"}, errs.Unsupported, ""},
-		"an overlap":          {network.CreateRequest{Name: "x", IPAM: subnet("10.8.3.0/24")}, errs.Denied, "Pool overlaps with other one on this address space"},
-		"a gateway alone":     {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Gateway: mustAddr("10.1.1.1")}}}}, errs.Invalid, ""},
-		"an unknown option":   {network.CreateRequest{Name: "x", Options: map[string]string{optGatewayMode: "routed"}}, errs.Invalid, ""},
-		"somebody's bridge":   {network.CreateRequest{Name: "x", Options: map[string]string{optBridgeName: "lo"}}, errs.Denied, "not a bridge"},
-		"the default's":       {network.CreateRequest{Name: "x", Options: map[string]string{optBridgeName: "skiff0"}}, errs.Denied, "networks have same bridge name"},
-		"an own IPAM driver":  {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Driver: "dhcp"}}, errs.Unsupported, ""},
-		"two subnets":         {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Config: make([]network.IPAMConfig, 2)}}, errs.Unsupported, ""},
-		"a config-only one":   {network.CreateRequest{Name: "x", ConfigOnly: true}, errs.Unsupported, ""},
-		"a subnet too little": {network.CreateRequest{Name: "x", IPAM: subnet("10.7.0.0/31")}, errs.Invalid, ""},
+		"a name twice":              {network.CreateRequest{Name: "taken"}, errs.Conflict, "network with name taken already exists"},
+		"a predefined name":         {network.CreateRequest{Name: "bridge"}, errs.Denied, "operation is not permitted on predefined bridge network"},
+		"no name":                   {network.CreateRequest{}, errs.Invalid, ""},
+		"a path":                    {network.CreateRequest{Name: "../x"}, errs.Invalid, ""},
+		"another driver":            {network.CreateRequest{Name: "x", Driver: "weave"}, errs.NotFound, "plugin not found"},
+		"macvlan":                   {network.CreateRequest{Name: "x", Driver: "macvlan"}, errs.Unsupported, "network driver macvlan is not supported: use bridge"},
+		"a second host":             {network.CreateRequest{Name: "x", Driver: "host"}, errs.Denied, `only one instance of "host" network is allowed`},
+		"no family":                 {network.CreateRequest{Name: "x", EnableIPv4: &no}, errs.Invalid, "IPv4 or IPv6 must be enabled"},
+		"a strange switch":          {network.CreateRequest{Name: "x", Options: map[string]string{optEnableIPv6: "maybe"}}, errs.Invalid, `driver-opt "com.docker.network.enable_ipv6" is not a valid bool`},
+		"link-local IPv6":           {network.CreateRequest{Name: "x", EnableIPv6: &yes, IPAM: subnet("fe80::/64")}, errs.Invalid, "invalid subnet"},
+		"an IPv6 overlap":           {network.CreateRequest{Name: "x", EnableIPv6: &yes, IPAM: subnet("fd00:8::/48")}, errs.Denied, "Pool overlaps with other one on this address space"},
+		"host bits":                 {network.CreateRequest{Name: "x", EnableIPv6: &yes, IPAM: subnet("fd00:9::1/64")}, errs.Invalid, "invalid network config:\ninvalid subnet fd00:9::1/64: it should be fd00:9::/64"},
+		"a swarm's scope":           {network.CreateRequest{Name: "x", Scope: "swarm"}, errs.Unsupported, ""},
+		"an overlap":                {network.CreateRequest{Name: "x", IPAM: subnet("10.8.3.0/24")}, errs.Denied, "Pool overlaps with other one on this address space"},
+		"a gateway alone":           {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Gateway: mustAddr("10.1.1.1")}}}}, errs.Invalid, ""},
+		"an unknown option":         {network.CreateRequest{Name: "x", Options: map[string]string{optGatewayMode: "magic"}}, errs.Invalid, ""},
+		"somebody's bridge":         {network.CreateRequest{Name: "x", Options: map[string]string{optBridgeName: "lo"}}, errs.Denied, "not a bridge"},
+		"the default's":             {network.CreateRequest{Name: "x", Options: map[string]string{optBridgeName: "skiff0"}}, errs.Denied, "networks have same bridge name"},
+		"an own IPAM driver":        {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Driver: "dhcp"}}, errs.Unsupported, ""},
+		"two subnets":               {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Config: []network.IPAMConfig{subnet("10.1.0.0/24").Config[0], subnet("10.2.0.0/24").Config[0]}}}, errs.Denied, "bridge driver doesn't support multiple subnets"},
+		"isolated and not internal": {network.CreateRequest{Name: "x", Options: map[string]string{optGatewayMode: "isolated"}}, errs.Invalid, "gateway mode 'isolated' can only be used for an internal network"},
+		"a config-only one":         {network.CreateRequest{Name: "x", ConfigOnly: true}, errs.Unsupported, ""},
+		"a subnet too little":       {network.CreateRequest{Name: "x", IPAM: subnet("10.7.0.0/31")}, errs.Invalid, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := l.Create(t.Context(), &tc.r)

@@ -26,9 +26,8 @@ const (
 )
 
 // portTable knows the host's ports that our containers have. A port is reserved
-// by a listening socket too, so that nobody else takes it; packets never reach
-// it, for they are translated before: only IPv6, which has no translation, is
-// served by it.
+// by a listening socket too, so that nobody else takes it; packets do not reach
+// it where they are translated before.
 type portTable struct {
 	mu    sync.Mutex // guards what follows
 	taken map[protoPort][]netip.Addr
@@ -89,25 +88,47 @@ func (t *portTable) candidates(s PortSpec) (first, last, start uint16) {
 // binding is one published port.
 type binding struct {
 	spec    PortSpec
-	port    protoPort // of the host
+	port    protoPort // of the host; 0: nothing of the host's was taken
 	claimed []netip.Addr
-	addrs   []netip.Addr // of claimed, those that the host has
-	to      netip.AddrPort
+	targets []target // those that the host has an address for
 	socks   []io.Closer
 }
 
+// target is one address of the host and where it leads.
+type target struct {
+	host    netip.Addr
+	to      netip.Addr
+	routed  bool // the container is reached by its own address alone
+	trusted bool // and by some interfaces
+}
+
 // bind reserves a port of the host for the spec.
-func (m *Manager) bind(s PortSpec, def netip.Addr, to netip.Addr) (*binding, error) {
+func (m *Manager) bind(s PortSpec, g gateways) (*binding, error) {
 	if p := s.Container.Proto(); p != network.TCP && p != network.UDP {
 		return nil, errs.Newf(errs.Unsupported, "publish port %s: only tcp and udp ports can be published", s.Container)
 	}
-	addrs := m.hostAddrs(s.HostIP, def)
+	all := m.targets(s.HostIP, g)
+	var served []target
+	for _, t := range all {
+		if !t.routed {
+			served = append(served, t)
+		}
+	}
+	if len(served) == 0 {
+		return &binding{spec: s, port: protoPort{s.Container.Proto(), 0}, targets: all}, nil
+	}
 	first, last, start := m.ports.candidates(s)
 	var lastErr error
 	port := start
 	for range int(last) - int(first) + 1 {
-		b, err := m.bindOne(s, addrs, port, netip.AddrPortFrom(to, s.Container.Num()))
+		b, err := m.bindOne(s, served, port)
 		if err == nil {
+			for _, t := range all {
+				if t.routed {
+					b.targets = append(b.targets, t)
+				}
+			}
+			slices.SortStableFunc(b.targets, func(a, b target) int { return a.host.Compare(b.host) })
 			return b, nil
 		}
 		lastErr = err
@@ -122,32 +143,77 @@ func (m *Manager) bind(s PortSpec, def netip.Addr, to netip.Addr) (*binding, err
 	return nil, errs.With(errs.Internal, lastErr)
 }
 
-// hostAddrs are the addresses of the host to publish on.
-func (m *Manager) hostAddrs(asked, def netip.Addr) []netip.Addr {
-	switch {
-	case asked.IsValid():
-		return []netip.Addr{asked.Unmap()}
-	case def.IsValid():
-		return []netip.Addr{def}
-	case m.o.NoProxy:
-		return []netip.Addr{netip.IPv4Unspecified()}
+// targets are the addresses of the host to publish on. Each leads to the
+// container's address of the same family; IPv6 to that of IPv4, by a socket of
+// ours, if there is no other. None are left where the container has no way in.
+func (m *Manager) targets(asked netip.Addr, g gateways) (out []target) {
+	v4, v6 := g.v4, g.v6
+	if v4 != nil && !v4.lan.publishes() {
+		v4 = nil
 	}
-	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	if v6 != nil && !v6.lan.publishes() {
+		v6 = nil
+	}
+	def := asked.Unmap()
+	switch {
+	case def.IsValid():
+	case v4 != nil:
+		def = v4.lan.opts.hostBinding
+	case v6 != nil:
+		def = v6.lan.opts.hostBinding
+	}
+	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	if v4 != nil && (!def.IsValid() || def.Is4()) {
+		out = append(out, newTarget(v4, false, orAddr(def, any4)))
+	}
+	if def.IsValid() && def.Is4() {
+		return out
+	}
+	switch {
+	case v6 != nil:
+		out = append(out, newTarget(v6, true, orAddr(def, any6)))
+	case v4 != nil && !m.o.NoProxy && !asked.Is4():
+		out = append(out, target{host: orAddr(def, any6), to: v4.addr.Addr()})
+	}
+	return out
+}
+
+func newTarget(e *endpoint, v6 bool, host netip.Addr) target {
+	t := target{host: host, to: e.prefix(v6).Addr(), trusted: e.lan.opts.trusted != ""}
+	if e.lan.opts.mode(v6) == modeRouted {
+		t.routed, t.host = true, netip.IPv4Unspecified()
+		if v6 {
+			t.host = netip.IPv6Unspecified()
+		}
+	}
+	return t
+}
+
+func orAddr(a, b netip.Addr) netip.Addr {
+	if a.IsValid() {
+		return a
+	}
+	return b
 }
 
 // bindOne reserves one port on all addresses; an error of kind Conflict means
 // that it is somebody's already.
-func (m *Manager) bindOne(s PortSpec, addrs []netip.Addr, port uint16, to netip.AddrPort) (*binding, error) {
+func (m *Manager) bindOne(s PortSpec, ts []target, port uint16) (*binding, error) {
 	pp := protoPort{s.Container.Proto(), port}
+	var addrs []netip.Addr
+	for _, t := range ts {
+		addrs = append(addrs, t.host)
+	}
 	if !m.ports.claim(pp, addrs) {
 		return nil, errs.Newf(errs.Conflict, "Bind for %s failed: port is already allocated", netip.AddrPortFrom(addrs[0], port))
 	}
-	b := &binding{spec: s, port: pp, claimed: addrs, to: to}
+	b := &binding{spec: s, port: pp, claimed: addrs}
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { m.ports.release(pp, addrs) })
 	undo.Push(b.closeSockets)
-	for _, a := range addrs {
+	for _, t := range ts {
+		a, to := t.host, netip.AddrPortFrom(t.to, s.Container.Num())
 		sock, err := m.listen(pp, a, to)
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) && a.IsUnspecified() {
 			continue // a host without IPv6
@@ -155,7 +221,7 @@ func (m *Manager) bindOne(s PortSpec, addrs []netip.Addr, port uint16, to netip.
 		if err != nil {
 			return nil, hostPortError(netip.AddrPortFrom(a, port), to, pp.proto, err)
 		}
-		b.addrs = append(b.addrs, a)
+		b.targets = append(b.targets, t)
 		b.socks = append(b.socks, sock)
 	}
 	undo.Release()
@@ -211,14 +277,19 @@ func (m *Manager) unbind(b *binding) {
 	m.ports.release(b.port, b.claimed)
 }
 
-// rules are the map elements that publish the binding: IPv4 only.
+// rules are the elements that publish the binding. What another family serves,
+// or is for this host's own link alone, has none.
 func (b *binding) rules() []rules.Port {
 	var out []rules.Port
-	for _, a := range b.addrs {
-		if a.Is4() {
-			out = append(out, rules.Port{
-				Host: netip.AddrPortFrom(a, b.port.port), Proto: string(b.port.proto), To: b.to,
-			})
+	for _, t := range b.targets {
+		p := rules.Port{Proto: string(b.port.proto), To: netip.AddrPortFrom(t.to, b.spec.Container.Num())}
+		if t.routed || t.trusted {
+			out = append(out, p)
+		}
+		own := t.host.Is6() && (t.host.IsLoopback() || t.host.IsLinkLocalUnicast())
+		if !t.routed && !own && t.host.Is6() == t.to.Is6() {
+			p.Host = netip.AddrPortFrom(t.host, b.port.port)
+			out = append(out, p)
 		}
 	}
 	return out
@@ -228,18 +299,25 @@ func (b *binding) rules() []rules.Port {
 func portMap(bs []*binding) network.PortMap {
 	out := network.PortMap{}
 	for _, b := range bs {
-		for _, a := range b.addrs {
-			out[b.spec.Container] = append(out[b.spec.Container], network.PortBinding{
-				HostIP: a, HostPort: strconv.Itoa(int(b.port.port)),
-			})
+		for _, t := range b.targets {
+			pb := network.PortBinding{HostIP: t.host}
+			if !t.routed {
+				pb.HostPort = strconv.Itoa(int(b.port.port))
+			}
+			out[b.spec.Container] = append(out[b.spec.Container], pb)
 		}
 	}
 	return out
 }
 
-// publishPorts reserves and publishes the sandbox's ports on its endpoint.
-func (m *Manager) publishPorts(e *endpoint, specs []PortSpec) (bs []*binding, err error) {
-	if len(specs) == 0 {
+// publishPorts reserves and publishes the sandbox's ports on the endpoints that
+// lead out.
+func (m *Manager) publishPorts(g gateways, specs []PortSpec) (bs []*binding, err error) {
+	e := g.v4
+	if e == nil {
+		e = g.v6
+	}
+	if len(specs) == 0 || e == nil {
 		return nil, nil
 	}
 	defer func() {
@@ -254,7 +332,7 @@ func (m *Manager) publishPorts(e *endpoint, specs []PortSpec) (bs []*binding, er
 	}()
 	var elements []rules.Port
 	for _, s := range fixedFirst(specs) {
-		b, err := m.bind(s, e.lan.opts.hostBinding, e.addr.Addr())
+		b, err := m.bind(s, g)
 		if err != nil {
 			return bs, err
 		}

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// The sockets that reserve ports are served in user space. Over IPv4 nothing
-// comes to them while the firewall's table stands; over IPv6, which containers
-// do not have, they are the way in.
+// The sockets that reserve ports are served in user space. Nothing comes to them
+// while the firewall's table stands, but over IPv6 what is for a container without
+// it, and what is for loopback and link-local addresses.
 
 const (
 	proxyDialTimeout = 5 * time.Second
@@ -80,7 +80,7 @@ func (p *tcpProxy) serve(client net.Conn) {
 	defer p.drop(client)
 	d := net.Dialer{Timeout: proxyDialTimeout}
 	d.SetMultipathTCP(false)
-	server, err := d.Dial("tcp4", p.to.String())
+	server, err := d.Dial("tcp", p.to.String())
 	if err != nil {
 		return
 	}
@@ -168,7 +168,7 @@ func (p *udpProxy) server(client netip.AddrPort) *net.UDPConn {
 	if p.down || len(p.clients) >= proxyUDPMax {
 		return nil
 	}
-	s, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(p.to))
+	s, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(p.to))
 	if err != nil {
 		return nil
 	}

@@ -3,28 +3,30 @@ package network
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/skiff-containers/skiff/internal/network/link"
 )
 
-// rest is an address of a closed endpoint. Its interface still lives until the
+// rest is the addresses of a closed endpoint. Its interface still lives until the
 // kernel has taken the namespace apart (some milliseconds later), or as long as
-// another container shares the namespace: only then is the address free. Somebody
+// another container shares the namespace: only then are they free. Somebody
 // else with the same address before that would meet the dying one on the bridge.
 type rest struct {
-	lan  *lan
-	addr netip.Addr
+	lan   *lan
+	addrs []netip.Addr
 }
 
 // restTimeout is how long a namespace may outlive its sandbox before its
 // interface is deleted, which waits for the kernel: not done in a hurry.
 const restTimeout = 10 * time.Second
 
-// rest lets an address rest until the interface is gone.
-func (m *Manager) rest(veth string, l *lan, a netip.Addr) {
+// rest lets the endpoint's addresses rest until its interface is gone.
+func (m *Manager) rest(e *endpoint) {
+	veth := e.veth
 	m.mu.Lock()
-	m.resting[veth] = rest{l, a}
+	m.resting[veth] = rest{e.lan, e.addrs()}
 	m.mu.Unlock()
 	time.AfterFunc(restTimeout, func() {
 		select {
@@ -60,14 +62,14 @@ func (m *Manager) deleteLinks(names []string) {
 	}
 }
 
-// linkGone frees the address that rested on an interface.
+// linkGone frees the addresses that rested on an interface.
 func (m *Manager) linkGone(name string) {
 	m.mu.Lock()
 	r, ok := m.resting[name]
 	delete(m.resting, name)
 	m.mu.Unlock()
 	if ok {
-		r.lan.release(r.addr)
+		r.lan.release(r.addrs)
 	}
 	if a := m.ahead.Load(); a != nil {
 		a.gone(name)
@@ -146,7 +148,7 @@ func (m *Manager) restingOn(l *lan, a netip.Addr) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for veth, r := range m.resting {
-		if r.lan == l && r.addr == a {
+		if r.lan == l && slices.Contains(r.addrs, a) {
 			return veth
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -37,7 +38,7 @@ type Sandbox struct {
 	mu        sync.Mutex // guards what follows; nothing is locked under it
 	name      string
 	endpoints []*endpoint
-	gateway   *endpoint // where the default route leads; nil: nowhere
+	gateways  gateways // where the default routes lead
 	ports     []*binding
 	resolver  *dns.Server
 	config    resolverConfig
@@ -116,7 +117,7 @@ func (s *Sandbox) plain(ctx context.Context, undo *cleanup.Stack) error {
 	e := &endpoint{lan: l, sandbox: s, settings: &network.EndpointSettings{
 		NetworkID: l.rec.ID, EndpointID: ids.New(),
 	}}
-	if err := l.join(e, e.addr.Addr()); err != nil {
+	if err := l.join(e, netip.Addr{}, netip.Addr{}); err != nil {
 		return err
 	}
 	undo.Push(func() { l.leave(e) })
@@ -166,27 +167,25 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 			return err
 		}
 		if e.veth == sp.veth {
-			s.gateway = e // it came with its route
+			s.gateways = chooseGateways([]*endpoint{e}) // it came with its routes
 		}
 		s.add(e)
 		undo.Push(func() {
-			s.m.rest(e.veth, e.lan, e.addr.Addr())
+			s.m.rest(e)
 			e.lan.leave(e)
 		})
 	}
-	if now := chooseGateway(s.endpoints); now != s.gateway {
-		s.gateway = now
-		if err := s.routeBy(sp.Socket, now); err != nil {
+	if now := chooseGateways(s.endpoints); now != s.gateways {
+		before := s.gateways
+		s.gateways = now
+		if err := reroute(sp.Socket, before, now); err != nil {
 			return err
 		}
 	}
 	if err := s.applySysctls(); err != nil {
 		return err
 	}
-	if s.gateway == nil {
-		return nil
-	}
-	ports, err := s.m.publishPorts(s.gateway, s.spec.Ports)
+	ports, err := s.m.publishPorts(s.gateways, s.spec.Ports)
 	s.setPorts(ports)
 	return err
 }
@@ -219,23 +218,53 @@ func (s *Sandbox) ifnames() []string {
 	return names
 }
 
-// chooseGateway picks the endpoint of the default route: the first of those with
-// the highest priority whose network leads out.
-func chooseGateway(es []*endpoint) (best *endpoint) {
-	for _, e := range es {
-		if e.gateway().IsValid() && (best == nil || e.settings.GwPriority > best.settings.GwPriority) {
-			best = e
-		}
+// gateways are the endpoints of the default routes; nil: there is none.
+type gateways struct{ v4, v6 *endpoint }
+
+func (g gateways) of(v6 bool) *endpoint {
+	if v6 {
+		return g.v6
 	}
-	return best
+	return g.v4
 }
 
-func (s *Sandbox) routeBy(rt *link.Socket, e *endpoint) error {
-	index, err := rt.Index(e.ifname)
-	if err != nil {
-		return err
+// chooseGateways picks, for each family, the first of those endpoints with the
+// highest priority whose network leads out.
+func chooseGateways(es []*endpoint) (g gateways) {
+	better := func(e, than *endpoint, v6 bool) bool {
+		return e.gateway(v6).IsValid() && (than == nil || e.settings.GwPriority > than.settings.GwPriority)
 	}
-	return rt.SetDefaultRoute(index, e.gateway())
+	for _, e := range es {
+		if better(e, g.v4, false) {
+			g.v4 = e
+		}
+		if better(e, g.v6, true) {
+			g.v6 = e
+		}
+	}
+	return g
+}
+
+// reroute changes the default routes.
+func reroute(rt *link.Socket, before, now gateways) error {
+	for _, v6 := range []bool{false, true} {
+		e := now.of(v6)
+		var err error
+		switch {
+		case e == before.of(v6):
+		case e == nil:
+			err = rt.DeleteDefaultRoute(v6)
+		default:
+			var index int
+			if index, err = rt.Index(e.ifname); err == nil {
+				err = rt.SetDefaultRoute(index, e.gateway(v6))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OpenNetNS opens the network namespace of a process.
@@ -331,7 +360,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	}
 	s.closed, s.changed = true, nil
 	endpoints, ports, resolver := slices.Clone(s.endpoints), s.ports, s.resolver
-	s.endpoints, s.ports, s.resolver, s.gateway = nil, nil, nil, nil
+	s.endpoints, s.ports, s.resolver, s.gateways = nil, nil, nil, gateways{}
 	s.mu.Unlock()
 
 	var bad []error

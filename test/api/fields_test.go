@@ -202,8 +202,8 @@ var creates = []probe{
 	{fields: "HostConfig.ReadonlyPaths", body: hostConfig(`"ReadonlyPaths":["/proc/sys/net"]`), sh: "grep ' /proc/sys/net ' /proc/self/mountinfo", see: " ro,"},
 
 	{fields: "NetworkingConfig.EndpointsConfig{}.IPAMConfig.IPv4Address", body: atEndpoint(`{"IPAMConfig":{"IPv4Address":"10.66.0.9"}}`), sh: "ip addr", see: "10.66.0.9/24"},
-	{fields: "NetworkingConfig.EndpointsConfig{}.IPAMConfig.IPv6Address", body: atEndpoint(`{"IPAMConfig":{"IPv6Address":"fd00::9"}}`), refuse: "IPv6"},
-	{fields: "NetworkingConfig.EndpointsConfig{}.IPAMConfig.LinkLocalIPs", body: atEndpoint(`{"IPAMConfig":{"LinkLocalIPs":["169.254.3.3"]}}`), refuse: "link-local addresses are not supported yet"},
+	{fields: "NetworkingConfig.EndpointsConfig{}.IPAMConfig.IPv6Address", body: atEndpoint(`{"IPAMConfig":{"IPv6Address":"fd00:66::9"}}`), sh: "ip addr", see: "fd00:66::9/64"},
+	{fields: "NetworkingConfig.EndpointsConfig{}.IPAMConfig.LinkLocalIPs", body: atEndpoint(`{"IPAMConfig":{"LinkLocalIPs":["169.254.3.3"]}}`), sh: "ip addr", see: "169.254.3.3/16"},
 	{fields: "NetworkingConfig.EndpointsConfig{}.Links", body: atEndpoint(`{"Links":["member:peer"]}`), sh: "ping -c1 -W1 peer", see: "1 packets received"},
 	{fields: "NetworkingConfig.EndpointsConfig{}.MacAddress", body: atEndpoint(`{"MacAddress":"02:42:ac:11:00:77"}`), sh: "ip link", see: "02:42:ac:11:00:77"},
 	{fields: "NetworkingConfig.EndpointsConfig{}.Aliases", body: atEndpoint(`{"Aliases":["other"]}`), sh: "nslookup other 127.0.0.11", see: "10.66.0."},

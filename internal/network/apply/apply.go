@@ -34,22 +34,29 @@ func Open() (*Firewall, error) {
 // Close closes the connection; the rules stay.
 func (f *Firewall) Close() error { return f.conn.CloseLasting() }
 
-func table(name string) *nftables.Table {
+func table(family rules.Family, name string) *nftables.Table {
+	if family == rules.IPv6 {
+		return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv6}
+	}
 	return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}
 }
 
-// Replace puts the table in place of what the table of its name was.
-func (f *Firewall) Replace(t rules.Table) error {
+// Replace puts the tables in place of what those of their names were, all at
+// once.
+func (f *Firewall) Replace(ts ...rules.Table) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	nt := table(t.Name)
-	f.conn.AddTable(nt) // so that the deletion finds one
-	f.conn.DelTable(nt)
-	if err := f.add(t); err != nil {
-		return err
+	id := uint32(0)
+	for _, t := range ts {
+		nt := table(t.Family, t.Name)
+		f.conn.AddTable(nt) // so that the deletion finds one
+		f.conn.DelTable(nt)
+		if err := f.add(t, &id); err != nil {
+			return err
+		}
 	}
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("apply table %s: %w", t.Name, err)
+		return fmt.Errorf("apply table %s: %w", ts[0].Name, err)
 	}
 	return nil
 }
@@ -58,7 +65,7 @@ func (f *Firewall) Replace(t rules.Table) error {
 func (f *Firewall) Add(t rules.Table) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.add(t); err != nil {
+	if err := f.add(t, new(uint32)); err != nil {
 		return err
 	}
 	if err := f.conn.Flush(); err != nil {
@@ -67,15 +74,16 @@ func (f *Firewall) Add(t rules.Table) error {
 	return nil
 }
 
-func (f *Firewall) add(t rules.Table) error {
-	nt := table(t.Name)
+func (f *Firewall) add(t rules.Table, id *uint32) error {
+	nt := table(t.Family, t.Name)
 	f.conn.AddTable(nt)
-	for i, s := range t.Sets {
+	for _, s := range t.Sets {
 		ns, err := kernelSet(nt, s)
 		if err != nil {
 			return err
 		}
-		ns.ID = uint32(i + 1) // within the transaction; the library's own counter is not guarded
+		*id++
+		ns.ID = *id // within the transaction; the library's own counter is not guarded
 		if err := f.conn.AddSet(ns, elements(s.Elements)); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
 		}
@@ -89,9 +97,9 @@ func (f *Firewall) add(t rules.Table) error {
 	}
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {
-			exprs, err := compile(r)
+			exprs, err := compile(t.Family, r)
 			if err != nil {
-				return fmt.Errorf("chain %s: %s: %w", c.Name, r, err)
+				return fmt.Errorf("chain %s: %s: %w", c.Name, r.In(t.Family), err)
 			}
 			f.conn.AddRule(&nftables.Rule{Table: nt, Chain: &nftables.Chain{Name: c.Name, Table: nt}, Exprs: exprs})
 		}
@@ -100,32 +108,39 @@ func (f *Firewall) add(t rules.Table) error {
 }
 
 // Delete removes the table; none is no error.
-func (f *Firewall) Delete(name string) error {
+func (f *Firewall) Delete(family rules.Family, name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.conn.AddTable(table(name))
-	f.conn.DelTable(table(name))
+	f.conn.AddTable(table(family, name))
+	f.conn.DelTable(table(family, name))
 	return f.conn.Flush()
 }
 
-// AddElements adds the elements, by name of their set, all or none.
-func (f *Firewall) AddElements(tableName string, bySet map[string][]rules.Element) error {
+// SetOf names a set of the family's table.
+type SetOf struct {
+	Family rules.Family
+	Set    string
+}
+
+// AddElements adds the elements, by their set, all or none.
+func (f *Firewall) AddElements(tableName string, bySet map[SetOf][]rules.Element) error {
 	return f.change(tableName, bySet, f.conn.SetAddElements)
 }
 
-// DeleteElements removes the elements, by name of their set, all or none.
-func (f *Firewall) DeleteElements(tableName string, bySet map[string][]rules.Element) error {
+// DeleteElements removes the elements, by their set, all or none.
+func (f *Firewall) DeleteElements(tableName string, bySet map[SetOf][]rules.Element) error {
 	return f.change(tableName, bySet, f.conn.SetDeleteElements)
 }
 
-func (f *Firewall) change(tableName string, bySet map[string][]rules.Element, op func(*nftables.Set, []nftables.SetElement) error) error {
+func (f *Firewall) change(tableName string, bySet map[SetOf][]rules.Element, op func(*nftables.Set, []nftables.SetElement) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, es := range bySet {
+	for set, es := range bySet {
 		if len(es) == 0 {
 			continue
 		}
-		if err := op(&nftables.Set{Table: table(tableName), Name: name, IsMap: true}, elements(es)); err != nil {
+		ns := &nftables.Set{Table: table(set.Family, tableName), Name: set.Set, IsMap: len(es[0].Data) > 0}
+		if err := op(ns, elements(es)); err != nil {
 			return err
 		}
 	}
@@ -136,66 +151,84 @@ func (f *Firewall) change(tableName string, bySet map[string][]rules.Element, op
 }
 
 // Exists reports whether the table exists.
-func (f *Firewall) Exists(tableName string) (bool, error) {
+func (f *Firewall) Exists(family rules.Family, tableName string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t, err := f.conn.ListTableOfFamily(tableName, nftables.TableFamilyIPv4)
+	t, err := f.conn.ListTableOfFamily(tableName, table(family, tableName).Family)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	return t != nil && err == nil, err
 }
 
-// Ports reads the published ports that the table in the kernel has; none when
-// there is no such table.
+// Ports reads the published ports that the tables in the kernel have; none when
+// there are no such tables.
 func (f *Firewall) Ports(tableName string) ([]rules.Port, error) {
-	if ok, err := f.Exists(tableName); err != nil || !ok {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	var out []rules.Port
-	for _, name := range []string{rules.SetPorts, rules.SetPortsAny} {
-		set, err := kernelSet(table(tableName), rules.Set{Name: name, Data: []rules.Type{rules.TypeAddr}})
+	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
+		ok, err := f.Exists(family, tableName)
+		if err == nil && ok {
+			err = f.portsOf(family, tableName, &out)
+		}
 		if err != nil {
 			return nil, err
-		}
-		es, err := f.conn.GetSetElements(set)
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read set %s: %w", name, err)
-		}
-		for _, e := range es {
-			if p, ok := decodePort(name, e.Key, e.Val); ok {
-				out = append(out, p)
-			}
 		}
 	}
 	return out, nil
 }
 
+func (f *Firewall) portsOf(family rules.Family, tableName string, out *[]rules.Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sets, err := f.conn.GetSets(table(family, tableName))
+	if err != nil {
+		return fmt.Errorf("list sets of table %s: %w", tableName, err)
+	}
+	for _, set := range sets {
+		switch set.Name {
+		case rules.SetPorts, rules.SetPortsAny, rules.SetDirect:
+		default:
+			continue
+		}
+		es, err := f.conn.GetSetElements(set)
+		if err != nil {
+			return fmt.Errorf("read set %s: %w", set.Name, err)
+		}
+		for _, e := range es {
+			if p, ok := decodePort(family, set.Name, e.Key, e.Val); ok {
+				*out = append(*out, p)
+			}
+		}
+	}
+	return nil
+}
+
 // decodePort is the inverse of [rules.Port.Element]; what has another shape (a
 // table of another version) is not a port.
-func decodePort(set string, key, val []byte) (rules.Port, bool) {
-	addr := netip.IPv4Unspecified()
-	if set == rules.SetPorts {
-		if len(key) < 4 {
+func decodePort(family rules.Family, set string, key, val []byte) (rules.Port, bool) {
+	addr, size := netip.IPv4Unspecified(), 4
+	if family == rules.IPv6 {
+		addr, size = netip.IPv6Unspecified(), 16
+	}
+	if set != rules.SetPortsAny {
+		if len(key) < size {
 			return rules.Port{}, false
 		}
-		addr, key = netip.AddrFrom4([4]byte(key)), key[4:]
+		addr, _ = netip.AddrFromSlice(key[:size])
+		key = key[size:]
 	}
-	if len(key) < 6 || len(val) < 6 {
+	if len(key) < 6 || set != rules.SetDirect && len(val) < size+2 {
 		return rules.Port{}, false
 	}
-	p := rules.Port{
-		Host:  netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[4:])),
-		Proto: "tcp",
-		To:    netip.AddrPortFrom(netip.AddrFrom4([4]byte(val)), binary.BigEndian.Uint16(val[4:])),
-	}
+	p := rules.Port{Host: netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[4:])), Proto: "tcp"}
 	if key[0] == unix.IPPROTO_UDP {
 		p.Proto = "udp"
 	}
+	if set == rules.SetDirect {
+		p.Host, p.To = netip.AddrPort{}, p.Host
+		return p, true
+	}
+	to, _ := netip.AddrFromSlice(val[:size])
+	p.To = netip.AddrPortFrom(to, binary.BigEndian.Uint16(val[size:]))
 	return p, true
 }

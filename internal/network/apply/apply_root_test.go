@@ -16,20 +16,34 @@ import (
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
+func port(host, proto, to string) rules.Port {
+	p := rules.Port{Proto: proto, To: netip.MustParseAddrPort(to)}
+	if host != "" {
+		p.Host = netip.MustParseAddrPort(host)
+	}
+	return p
+}
+
 func host() rules.Host {
+	subnet := func(p string) rules.Subnet {
+		return rules.Subnet{Prefix: netip.MustParsePrefix(p), Masquerade: true}
+	}
+	routed := rules.Subnet{Prefix: netip.MustParsePrefix("2001:db8:3::/64"), Routed: true, Open: true}
 	return rules.Host{
 		Table: "skiff",
 		Networks: []rules.Network{
-			{Bridge: "skiff0", Subnet: netip.MustParsePrefix("172.17.0.0/16"), ICC: true, Masquerade: true},
-			{Bridge: "br-1", Subnet: netip.MustParsePrefix("172.18.0.0/16"), ICC: true, Internal: true},
-			{Bridge: "br-2", Subnet: netip.MustParsePrefix("172.19.0.0/16"), Masquerade: true},
+			{Bridge: "skiff0", V4: subnet("172.17.0.0/16"), ICC: true},
+			{Bridge: "br-1", V4: subnet("172.18.0.0/16"), V6: subnet("fd00:18::/64"), ICC: true, Internal: true},
+			{Bridge: "br-2", V4: subnet("172.19.0.0/16"), V6: subnet("fd00:19::/72")},
+			{Bridge: "br-3", V4: subnet("172.20.0.0/16"), V6: routed, ICC: true, Trusted: []string{"eth0"}},
 		},
 		Ports: []rules.Port{
-			{Host: netip.MustParseAddrPort("0.0.0.0:8080"), Proto: "tcp", To: netip.MustParseAddrPort("172.17.0.2:80")},
-			{Host: netip.MustParseAddrPort("0.0.0.0:53"), Proto: "udp", To: netip.MustParseAddrPort("172.17.0.2:53")},
-			{Host: netip.MustParseAddrPort("127.0.0.1:9090"), Proto: "tcp", To: netip.MustParseAddrPort("172.19.0.2:90")},
+			port("0.0.0.0:8080", "tcp", "172.17.0.2:80"), port("0.0.0.0:53", "udp", "172.17.0.2:53"),
+			port("127.0.0.1:9090", "tcp", "172.19.0.2:90"), port("", "tcp", "172.20.0.2:80"),
+			port("[::]:8080", "tcp", "[fd00:19::2]:80"), port("[2001:db8::1]:53", "udp", "[fd00:19::2]:53"),
+			port("", "udp", "[2001:db8:3::2]:80"),
 		},
-		OnlyOurs: true,
+		OnlyOurs: true, OnlyOurs6: true,
 	}
 }
 
@@ -45,21 +59,25 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = fw.Close() }()
-	for _, table := range []rules.Table{host().Build(), rules.Resolver("skiff_dns", netip.MustParseAddr("127.0.0.11"), 40000, 40001)} {
+	for _, table := range []rules.Table{host().Build(rules.IPv4), host().Build(rules.IPv6), rules.Resolver("skiff_dns", netip.MustParseAddr("127.0.0.11"), 40000, 40001)} {
 		cmd := exec.Command(nft, "-f", "-")
 		cmd.Stdin = strings.NewReader(table.String())
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("nft does not read our text: %v\n%s\n%s", err, out, table)
 		}
+		family := "ip"
+		if table.Family == rules.IPv6 {
+			family = "ip6"
+		}
 		list := func() string {
-			out, err := exec.Command(nft, "list", "table", "ip", table.Name).CombinedOutput()
+			out, err := exec.Command(nft, "list", "table", family, table.Name).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			return string(out)
 		}
 		want := list()
-		if err := fw.Delete(table.Name); err != nil {
+		if err := fw.Delete(table.Family, table.Name); err != nil {
 			t.Fatal(err)
 		}
 		if err := fw.Replace(table); err != nil {
@@ -68,7 +86,7 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 		if diff := cmp.Diff(want, list()); diff != "" {
 			t.Errorf("-nft +ours:\n%s", diff)
 		}
-		if err := fw.Delete(table.Name); err != nil {
+		if err := fw.Delete(table.Family, table.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,12 +103,18 @@ func TestPortsComeAndGo(t *testing.T) {
 	if ps, err := fw.Ports("other"); err != nil || len(ps) != 0 {
 		t.Fatalf("ports of no table: %v, %v", ps, err)
 	}
-	if err := fw.Replace(h.Build()); err != nil {
+	if err := fw.Replace(h.Build(rules.IPv4), h.Build(rules.IPv6)); err != nil {
 		t.Fatal(err)
 	}
-	p := rules.Port{Host: netip.MustParseAddrPort("10.0.0.1:81"), Proto: "udp", To: netip.MustParseAddrPort("172.17.0.3:82")}
-	set, e := p.Element()
-	if err := fw.AddElements("other", map[string][]rules.Element{set: {e}}); err != nil {
+	added := []rules.Port{
+		port("10.0.0.1:81", "udp", "172.17.0.3:82"), port("[::1]:81", "tcp", "[fd00:19::3]:82"), port("", "tcp", "172.20.0.3:81"),
+	}
+	elements := map[SetOf][]rules.Element{}
+	for _, p := range added {
+		set, e := p.Element()
+		elements[SetOf{p.Family(), set}] = append(elements[SetOf{p.Family(), set}], e)
+	}
+	if err := fw.AddElements("other", elements); err != nil {
 		t.Fatal(err)
 	}
 	got := map[rules.Port]bool{}
@@ -101,24 +125,26 @@ func TestPortsComeAndGo(t *testing.T) {
 	for _, p := range ps {
 		got[p] = true
 	}
-	want := map[rules.Port]bool{p: true}
-	for _, p := range h.Ports {
+	want := map[rules.Port]bool{}
+	for _, p := range append(added, h.Ports...) {
 		want[p] = true
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if err := fw.DeleteElements("other", map[string][]rules.Element{set: {e}}); err != nil {
+	if err := fw.DeleteElements("other", elements); err != nil {
 		t.Fatal(err)
 	}
 	if ps, _ = fw.Ports("other"); len(ps) != len(h.Ports) {
 		t.Errorf("after removal: %v", ps)
 	}
-	if err := fw.Delete("other"); err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := fw.Exists("other"); ok || err != nil {
-		t.Errorf("exists after Delete: %v, %v", ok, err)
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		if err := fw.Delete(f, "other"); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := fw.Exists(f, "other"); ok || err != nil {
+			t.Errorf("exists after Delete: %v, %v", ok, err)
+		}
 	}
 }
 
@@ -128,24 +154,24 @@ func BenchmarkPort(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = fw.Close() }()
-	if err := fw.Replace(host().Build()); err != nil {
+	if err := fw.Replace(host().Build(rules.IPv4)); err != nil {
 		b.Fatal(err)
 	}
 	p := rules.Port{Host: netip.MustParseAddrPort("10.0.0.1:81"), Proto: "udp", To: netip.MustParseAddrPort("172.17.0.3:82")}
 	set, e := p.Element()
 	b.Run("add and delete", func(b *testing.B) {
 		for b.Loop() {
-			if err := fw.AddElements("skiff", map[string][]rules.Element{set: {e}}); err != nil {
+			if err := fw.AddElements("skiff", map[SetOf][]rules.Element{{rules.IPv4, set}: {e}}); err != nil {
 				b.Fatal(err)
 			}
-			if err := fw.DeleteElements("skiff", map[string][]rules.Element{set: {e}}); err != nil {
+			if err := fw.DeleteElements("skiff", map[SetOf][]rules.Element{{rules.IPv4, set}: {e}}); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("replace", func(b *testing.B) {
 		for b.Loop() {
-			if err := fw.Replace(host().Build()); err != nil {
+			if err := fw.Replace(host().Build(rules.IPv4)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -3,6 +3,7 @@ package apply
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -12,12 +13,16 @@ import (
 	"github.com/skiff-containers/skiff/internal/network/rules"
 )
 
-func datatype(types []rules.Type) (nftables.SetDatatype, error) {
+func datatype(family nftables.TableFamily, types []rules.Type) (nftables.SetDatatype, error) {
 	var out []nftables.SetDatatype
 	for _, t := range types {
 		switch t {
 		case rules.TypeAddr:
-			out = append(out, nftables.TypeIPAddr)
+			if family == nftables.TableFamilyIPv6 {
+				out = append(out, nftables.TypeIP6Addr)
+			} else {
+				out = append(out, nftables.TypeIPAddr)
+			}
 		case rules.TypeProto:
 			out = append(out, nftables.TypeInetProto)
 		case rules.TypePort:
@@ -37,14 +42,14 @@ func datatype(types []rules.Type) (nftables.SetDatatype, error) {
 func kernelSet(t *nftables.Table, s rules.Set) (*nftables.Set, error) {
 	ns := &nftables.Set{Table: t, Name: s.Name, IsMap: len(s.Data) > 0, Concatenation: len(s.Key) > 1}
 	var err error
-	if ns.KeyType, err = datatype(s.Key); err != nil {
+	if ns.KeyType, err = datatype(t.Family, s.Key); err != nil {
 		return nil, fmt.Errorf("set %s: %w", s.Name, err)
 	}
 	if len(s.Key) == 1 && s.Key[0] == rules.TypeIfname {
 		ns.KeyByteOrder = binaryutil.NativeEndian // only told to nft, for listing
 	}
 	if ns.IsMap {
-		if ns.DataType, err = datatype(s.Data); err != nil {
+		if ns.DataType, err = datatype(t.Family, s.Data); err != nil {
 			return nil, fmt.Errorf("map %s: %w", s.Name, err)
 		}
 	}
@@ -106,8 +111,12 @@ func register(word uint32) uint32 {
 }
 
 // load puts the fields side by side in registers, from the first on.
-func load(fields []rules.Field) ([]expr.Any, error) {
+func load(family rules.Family, fields []rules.Field) ([]expr.Any, error) {
 	var out []expr.Any
+	source, dest, size := uint32(12), uint32(16), uint32(4) // of addresses in the header
+	if family == rules.IPv6 {
+		source, dest, size = 8, 24, 16
+	}
 	word := uint32(0)
 	for _, f := range fields {
 		reg, words := register(word), uint32(1)
@@ -117,9 +126,11 @@ func load(fields []rules.Field) ([]expr.Any, error) {
 		case rules.OIF:
 			out, words = append(out, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg}), 4
 		case rules.SAddr:
-			out = append(out, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4})
+			out = append(out, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: source, Len: size})
+			words = size / 4
 		case rules.DAddr:
-			out = append(out, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4})
+			out = append(out, &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: dest, Len: size})
+			words = size / 4
 		case rules.L4Proto:
 			out = append(out, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg})
 		case rules.DPort:
@@ -132,20 +143,20 @@ func load(fields []rules.Field) ([]expr.Any, error) {
 	return out, nil
 }
 
-func compile(r rules.Rule) ([]expr.Any, error) {
+func compile(f rules.Family, r rules.Rule) ([]expr.Any, error) {
 	var out []expr.Any
 	for _, m := range r.Match {
-		es, err := compileMatch(m)
+		es, err := compileMatch(f, m)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, es...)
 	}
-	es, err := compileAction(r.Do)
+	es, err := compileAction(f, r.Do)
 	return append(out, es...), err
 }
 
-func compileMatch(m rules.Match) ([]expr.Any, error) {
+func compileMatch(f rules.Family, m rules.Match) ([]expr.Any, error) {
 	switch {
 	case m.Established:
 		return ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), nil
@@ -157,7 +168,7 @@ func compileMatch(m rules.Match) ([]expr.Any, error) {
 			&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 		}, nil
 	}
-	out, err := load(m.Fields)
+	out, err := load(f, m.Fields)
 	if err != nil {
 		return nil, err
 	}
@@ -169,11 +180,11 @@ func compileMatch(m rules.Match) ([]expr.Any, error) {
 	case m.Set != "":
 		return append(out, &expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: m.Set, Invert: m.Not}), nil
 	case m.Prefix.IsValid():
-		mask := ^uint32(0) << (32 - m.Prefix.Bits())
+		mask := net.CIDRMask(m.Prefix.Bits(), m.Prefix.Addr().BitLen())
 		return append(out,
 			&expr.Bitwise{
-				SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: 4,
-				Mask: binary.BigEndian.AppendUint32(nil, mask), Xor: make([]byte, 4),
+				SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, Len: uint32(len(mask)),
+				Mask: mask, Xor: make([]byte, len(mask)),
 			},
 			&expr.Cmp{Op: op, Register: unix.NFT_REG_1, Data: m.Prefix.Masked().Addr().AsSlice()}), nil
 	}
@@ -194,22 +205,22 @@ func ctBits(key expr.CtKey, bits uint32) []expr.Any {
 	}
 }
 
-func compileAction(a rules.Action) ([]expr.Any, error) {
+func compileAction(f rules.Family, a rules.Action) ([]expr.Any, error) {
 	switch {
 	case a.Jump != "":
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: a.Jump}}, nil
 	case a.Masquerade:
 		return []expr.Any{&expr.Masq{}}, nil
 	case a.DNATMap != "":
-		out, err := load(a.Fields)
+		out, err := load(f, a.Fields)
 		return append(out,
 			&expr.Lookup{SourceRegister: unix.NFT_REG_1, DestRegister: unix.NFT_REG_1, IsDestRegSet: true, SetName: a.DNATMap},
-			dnat()), err
+			dnat(f)), err
 	case a.DNAT.IsValid():
 		return []expr.Any{
 			&expr.Immediate{Register: register(0), Data: a.DNAT.Addr().AsSlice()},
-			&expr.Immediate{Register: register(1), Data: binary.BigEndian.AppendUint16(nil, a.DNAT.Port())},
-			dnat(),
+			&expr.Immediate{Register: register(addrWords(f)), Data: binary.BigEndian.AppendUint16(nil, a.DNAT.Port())},
+			dnat(f),
 		}, nil
 	}
 	switch a.Verdict {
@@ -223,10 +234,21 @@ func compileAction(a rules.Action) ([]expr.Any, error) {
 	return nil, fmt.Errorf("no such verdict: %q", a.Verdict)
 }
 
-// dnat takes address and port from the first two words.
-func dnat() *expr.NAT {
+func addrWords(f rules.Family) uint32 {
+	if f == rules.IPv6 {
+		return 4
+	}
+	return 1
+}
+
+// dnat takes the address from the first words, and the port from the next.
+func dnat(f rules.Family) *expr.NAT {
+	family := uint32(unix.NFPROTO_IPV4)
+	if f == rules.IPv6 {
+		family = unix.NFPROTO_IPV6
+	}
 	return &expr.NAT{
-		Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4,
-		RegAddrMin: register(0), RegProtoMin: register(1), Specified: true,
+		Type: expr.NATTypeDestNAT, Family: family,
+		RegAddrMin: register(0), RegProtoMin: register(addrWords(f)), Specified: true,
 	}
 }

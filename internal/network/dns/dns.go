@@ -4,11 +4,13 @@ package dns
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +29,7 @@ const (
 
 // View is what one sandbox knows. Names are in lower case, without a final dot.
 type View interface {
-	// Lookup finds a container's IPv4 addresses.
+	// Lookup finds a container's addresses.
 	Lookup(name string) (addrs []netip.Addr, known bool)
 	// Reverse finds the name of a container.
 	Reverse(a netip.Addr) (name string, known bool)
@@ -145,18 +147,24 @@ func (s *Server) own(q *dns.Msg) *dns.Msg {
 	}
 	r := new(dns.Msg).SetReply(q)
 	r.RecursionAvailable = true
-	if question.Qtype != dns.TypeA && question.Qtype != dns.TypeANY {
-		return r // the name exists, without such a record
-	}
 	// Several containers of one name share the load.
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	for _, a := range addrs {
-		r.Answer = append(r.Answer, &dns.A{
-			Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl},
-			A:   a.AsSlice(),
-		})
+		rr := record(question.Name, a)
+		if question.Qtype == dns.TypeANY || question.Qtype == rr.Header().Rrtype {
+			r.Answer = append(r.Answer, rr)
+		}
 	}
-	return r
+	return r // the name exists, perhaps without such a record
+}
+
+func record(name string, a netip.Addr) dns.RR {
+	h := dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}
+	if a.Is4() {
+		return &dns.A{Hdr: h, A: a.AsSlice()}
+	}
+	h.Rrtype = dns.TypeAAAA
+	return &dns.AAAA{Hdr: h, AAAA: a.AsSlice()}
 }
 
 func (s *Server) ownReverse(q *dns.Msg) *dns.Msg {
@@ -177,19 +185,29 @@ func (s *Server) ownReverse(q *dns.Msg) *dns.Msg {
 	return r
 }
 
-// reverseAddr reads d.c.b.a.in-addr.arpa.
+// reverseAddr reads d.c.b.a.in-addr.arpa, and 32 nibbles before ip6.arpa.
 func reverseAddr(name string) (netip.Addr, bool) {
-	const suffix = ".in-addr.arpa."
 	name = strings.ToLower(name)
-	if !strings.HasSuffix(name, suffix) {
+	if rest, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {
+		parts := strings.Split(rest, ".")
+		if len(parts) != 4 {
+			return netip.Addr{}, false
+		}
+		slices.Reverse(parts)
+		a, err := netip.ParseAddr(strings.Join(parts, "."))
+		return a, err == nil
+	}
+	rest, ok := strings.CutSuffix(name, ".ip6.arpa.")
+	nibbles := strings.Split(rest, ".")
+	if !ok || len(nibbles) != 32 || len(rest) != 63 {
 		return netip.Addr{}, false
 	}
-	parts := strings.Split(strings.TrimSuffix(name, suffix), ".")
-	if len(parts) != 4 {
+	slices.Reverse(nibbles)
+	b, err := hex.DecodeString(strings.Join(nibbles, ""))
+	if err != nil || len(b) != 16 {
 		return netip.Addr{}, false
 	}
-	a, err := netip.ParseAddr(parts[3] + "." + parts[2] + "." + parts[1] + "." + parts[0])
-	return a, err == nil
+	return netip.AddrFrom16([16]byte(b)), true
 }
 
 // forward asks the upstreams in their order. One that does not answer, or fails,

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,7 +68,11 @@ func code(rcode int) Upstream {
 }
 
 func TestAnswers(t *testing.T) {
-	names := map[string][]netip.Addr{"db": {netip.MustParseAddr("172.18.0.2")}}
+	names := map[string][]netip.Addr{
+		"db": {netip.MustParseAddr("172.18.0.2")}, "db6": {netip.MustParseAddr("fd00::2")},
+		"both": {netip.MustParseAddr("172.18.0.3"), netip.MustParseAddr("fd00::3")},
+	}
+	reverse6, _ := dns.ReverseAddr("fd00::2")
 	example := answering(func(q *dns.Msg) *dns.Msg {
 		r := new(dns.Msg).SetReply(q)
 		rr, _ := dns.NewRR(q.Question[0].Name + " 60 IN A 192.0.2.80")
@@ -93,6 +98,12 @@ func TestAnswers(t *testing.T) {
 	}{
 		"a container":                        {q: question("Db.", dns.TypeA), want: "NOERROR Db. A 172.18.0.2"},
 		"its IPv6 address":                   {q: question("db.", dns.TypeAAAA), want: "NOERROR"},
+		"a container with IPv6":              {q: question("both.", dns.TypeAAAA), want: "NOERROR both. AAAA fd00::3"},
+		"its IPv4 address":                   {q: question("both.", dns.TypeA), want: "NOERROR both. A 172.18.0.3"},
+		"a container without IPv4":           {q: question("db6.", dns.TypeA), want: "NOERROR"},
+		"the reverse of IPv6":                {q: question(strings.ToUpper(reverse6), dns.TypePTR), want: "NOERROR " + strings.ToUpper(reverse6) + " PTR db6.net."},
+		"a short reverse of IPv6":            {q: question("2.0.ip6.arpa.", dns.TypePTR), want: "SERVFAIL"},
+		"a strange reverse of IPv6":          {q: question("x"+reverse6[1:], dns.TypePTR), want: "SERVFAIL"},
 		"its reverse":                        {q: question("2.0.18.172.in-addr.arpa.", dns.TypePTR), want: "NOERROR 2.0.18.172.in-addr.arpa. PTR db.net."},
 		"an unknown reverse":                 {q: question("3.0.18.172.in-addr.arpa.", dns.TypePTR), ups: []Upstream{code(dns.RcodeNameError)}, want: "NXDOMAIN"},
 		"a strange reverse":                  {q: question("x.in-addr.arpa.", dns.TypePTR), want: "SERVFAIL"},
@@ -121,6 +132,8 @@ func TestAnswers(t *testing.T) {
 					switch rr := rr.(type) {
 					case *dns.A:
 						got += " " + rr.Hdr.Name + " A " + rr.A.String()
+					case *dns.AAAA:
+						got += " " + rr.Hdr.Name + " AAAA " + rr.AAAA.String()
 					case *dns.PTR:
 						got += " " + rr.Hdr.Name + " PTR " + rr.Ptr
 					}

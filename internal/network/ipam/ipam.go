@@ -1,8 +1,10 @@
-// Package ipam hands out the addresses of one subnet. It is pure: no I/O, no
-// lock of its own.
+// Package ipam hands out the addresses of subnets. It is pure: no I/O, no lock of
+// its own.
 package ipam
 
 import (
+	"crypto/sha256"
+	"math"
 	"net/netip"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -23,18 +25,24 @@ type Config struct {
 	Range   netip.Prefix
 	Gateway netip.Addr
 	Aux     map[string]netip.Addr // never handed out
+	Without bool                  // a gateway: none is chosen
 }
 
-// reserved are "this network", loopback and multicast.
-var reserved = [...]string{"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4"}
+// reserved are "this network", loopback and multicast; of IPv6 the unspecified
+// address and loopback, IPv4 in disguise, what is valid on one link only, and
+// multicast.
+var reserved = [...]string{
+	"0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4",
+	"::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8",
+}
 
 // New checks the configuration. Without a gateway it is the first address of
 // the range that is nobody's, as in docker.
 func New(c Config) (*Pool, error) {
-	if !c.Subnet.IsValid() || !c.Subnet.Addr().Is4() {
-		return nil, errs.Newf(errs.Invalid, "invalid subnet %s: not an IPv4 subnet", c.Subnet)
+	if !c.Subnet.IsValid() {
+		return nil, errs.Newf(errs.Invalid, "invalid subnet %s", c.Subnet)
 	}
-	if c.Subnet.Bits() > 30 || c.Subnet.Bits() == 0 {
+	if c.Subnet.Bits() > c.Subnet.Addr().BitLen()-2 || c.Subnet.Bits() == 0 {
 		return nil, errs.Newf(errs.Invalid, "invalid subnet %s: no room for a gateway and a container", c.Subnet)
 	}
 	// A bridge with such an address would take the host's own traffic.
@@ -51,8 +59,10 @@ func New(c Config) (*Pool, error) {
 		p.within = c.Range.Masked()
 	}
 	p.next = p.within.Addr()
-	p.taken[p.subnet.Addr()] = struct{}{}
-	p.taken[Last(p.subnet)] = struct{}{}
+	p.taken[p.subnet.Addr()] = struct{}{} // of IPv6: any router's
+	if p.subnet.Addr().Is4() {
+		p.taken[Last(p.subnet)] = struct{}{}
+	}
 	for name, a := range c.Aux {
 		if !p.subnet.Contains(a) {
 			return nil, errs.Newf(errs.Invalid, "invalid auxiliary address %s=%s: no configured subnet contains it", name, a)
@@ -60,6 +70,9 @@ func New(c Config) (*Pool, error) {
 		p.taken[a] = struct{}{}
 	}
 	p.gateway = c.Gateway
+	if !p.gateway.IsValid() && c.Without {
+		return p, nil
+	}
 	if !p.gateway.IsValid() {
 		gw, err := p.Next()
 		if err != nil {
@@ -80,7 +93,7 @@ func New(c Config) (*Pool, error) {
 // Subnet is the pool's subnet.
 func (p *Pool) Subnet() netip.Prefix { return p.subnet }
 
-// Gateway is the address of the bridge.
+// Gateway is the address of the bridge, or of another router; zero: none.
 func (p *Pool) Gateway() netip.Addr { return p.gateway }
 
 // Next takes the lowest free address of the range.
@@ -93,7 +106,7 @@ func (p *Pool) Next() (netip.Addr, error) {
 		}
 	}
 	p.next = Last(p.within).Next()
-	return netip.Addr{}, errs.New(errs.Unavailable, "no available IPv4 addresses on this network's address pools")
+	return netip.Addr{}, errs.Newf(errs.Unavailable, "no available %s addresses on this network's address pools", family(p.subnet.Addr()))
 }
 
 // Take takes one address.
@@ -129,20 +142,39 @@ func (p *Pool) Used() (used, free uint64) {
 	return uint64(len(p.taken)), free
 }
 
-func size(p netip.Prefix) uint64 { return 1 << (p.Addr().BitLen() - p.Bits()) }
-
-// Last is the last address of an IPv4 prefix: its broadcast address.
-func Last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 1 << (7 - i%8)
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
 	}
-	return netip.AddrFrom4(b)
+	return "IPv6"
 }
 
-// Choose cuts the first subnet from the pools that overlaps nothing in use.
-func Choose(pools []Range, used []netip.Prefix) (netip.Prefix, error) {
+// size is how many addresses a prefix has, as far as 64 bits can count.
+func size(p netip.Prefix) uint64 {
+	bits := p.Addr().BitLen() - p.Bits()
+	if bits >= 64 {
+		return math.MaxUint64
+	}
+	return 1 << bits
+}
+
+// Last is the last address of a prefix: of IPv4 its broadcast address.
+func Last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// Choose cuts the first subnet from the pools of a family that overlaps nothing
+// in use.
+func Choose(pools []Range, v6 bool, used []netip.Prefix) (netip.Prefix, error) {
 	for _, r := range pools {
+		if r.Base.Addr().Is6() != v6 {
+			continue
+		}
 		for s := netip.PrefixFrom(r.Base.Masked().Addr(), r.Size); r.Base.Contains(s.Addr()); {
 			over, ok := overlap(s, used)
 			if !ok {
@@ -177,7 +209,16 @@ func overlap(p netip.Prefix, used []netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// DefaultRanges are docker's address pools.
+// ULA derives a range of unique local addresses from what tells this host from
+// others, as docker does: networks that were given no IPv6 subnet are cut from it.
+func ULA(seed string) Range {
+	sum := sha256.Sum256([]byte(seed))
+	a := [16]byte{0: 0xfd}
+	copy(a[1:6], sum[3:8])
+	return Range{netip.PrefixFrom(netip.AddrFrom16(a), 48), 64}
+}
+
+// DefaultRanges are docker's address pools of IPv4.
 func DefaultRanges() []Range {
 	rs := make([]Range, 0, 16)
 	for i := byte(17); i < 32; i++ {

@@ -19,7 +19,10 @@ type Bridge struct {
 	Name      string
 	Group     uint32 // whose it is
 	MTU       int
-	Addr      netip.Prefix // the gateway's address, with the subnet's length
+	Addr      netip.Prefix // the gateway's address, with the subnet's length; zero: none
+	Addr6     netip.Prefix // the same of IPv6
+	KeepAddr  bool         // leave its IPv4 addresses alone: they are somebody else's
+	IPv6      bool         // it routes IPv6
 	Localhost bool         // route 127.0.0.0/8: ports published on it must answer
 }
 
@@ -39,11 +42,18 @@ func EnsureBridge(b Bridge) (int, error) {
 		return 0, errs.Newf(errs.Denied, "interface %s exists and is not a bridge", b.Name)
 	}
 	index := l.Attrs().Index
-	if err := setAddress(l, b); err != nil {
-		return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr, err)
-	}
-	if err := bridgeSysctls(b); err != nil {
+	if err := bridgeSysctls(b); err != nil { // first: without IPv6 it takes no address
 		return 0, err
+	}
+	if !b.KeepAddr {
+		if err := setAddress(l, b.Group, netlink.FAMILY_V4, b.Addr); err != nil {
+			return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr, err)
+		}
+	}
+	if b.IPv6 {
+		if err := setAddress(l, b.Group, netlink.FAMILY_V6, b.Addr6); err != nil {
+			return 0, fmt.Errorf("give bridge %s the address %s: %w", b.Name, b.Addr6, err)
+		}
 	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return 0, fmt.Errorf("bring bridge %s up: %w", b.Name, err)
@@ -51,26 +61,35 @@ func EnsureBridge(b Bridge) (int, error) {
 	return index, nil
 }
 
-// setAddress gives the bridge its address; one of ours has no other.
-func setAddress(l netlink.Link, b Bridge) error {
-	addrs, err := addresses(l)
+// setAddress gives the bridge its address; one of ours has no other, but those
+// that the kernel made for the link.
+func setAddress(l netlink.Link, group uint32, family int, addr netip.Prefix) error {
+	addrs, err := addresses(l, family)
 	if err != nil {
 		return err
 	}
 	for _, a := range addrs {
-		if toPrefix(a.IPNet) == b.Addr {
+		have := toPrefix(a.IPNet)
+		if have == addr {
 			return nil
 		}
-		if l.Attrs().Group != b.Group {
+		if l.Attrs().Group != group || have.Addr().Is6() && have.Addr().IsLinkLocalUnicast() {
 			continue
 		}
 		if err := netlink.AddrDel(l, &a); err != nil {
 			return err
 		}
 	}
-	return netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{
-		IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32),
-	}})
+	if !addr.IsValid() {
+		return nil
+	}
+	a := &netlink.Addr{IPNet: &net.IPNet{
+		IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), addr.Addr().BitLen()),
+	}}
+	if family == netlink.FAMILY_V6 {
+		a.Flags = unix.IFA_F_NODAD // nobody else has it, and containers use it at once
+	}
+	return netlink.AddrReplace(l, a)
 }
 
 func makeBridge(b Bridge) (netlink.Link, error) {
@@ -88,15 +107,19 @@ func makeBridge(b Bridge) (netlink.Link, error) {
 }
 
 func bridgeSysctls(b Bridge) error {
-	set := map[string]string{
-		"net/ipv6/conf/" + b.Name + "/disable_ipv6": "1",
-		"net/ipv6/conf/" + b.Name + "/accept_ra":    "0",
+	conf6 := "net/ipv6/conf/" + b.Name + "/"
+	// Never listen to a router: it would be a container.
+	set := [][2]string{{conf6 + "accept_ra", "0"}}
+	if b.IPv6 {
+		set = append(set, [2]string{conf6 + "disable_ipv6", "0"}, [2]string{conf6 + "forwarding", "1"})
+	} else {
+		set = append(set, [2]string{conf6 + "disable_ipv6", "1"})
 	}
 	if b.Localhost {
-		set["net/ipv4/conf/"+b.Name+"/route_localnet"] = "1"
+		set = append(set, [2]string{"net/ipv4/conf/" + b.Name + "/route_localnet", "1"})
 	}
-	for path, value := range set {
-		if err := WriteSysctl(path, value); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for _, s := range set {
+		if err := WriteSysctl(s[0], s[1]); err != nil && (b.IPv6 || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("configure bridge %s: %w", b.Name, err)
 		}
 	}
@@ -143,22 +166,34 @@ func Owned(group uint32) (veths, bridges []string, err error) {
 
 // Address is the first IPv4 address of the named interface; invalid if there is
 // none or no such interface.
-func Address(name string) netip.Prefix {
+func Address(name string) netip.Prefix { return address(name, netlink.FAMILY_V4) }
+
+// Address6 is the first IPv6 address that is valid beyond the interface.
+func Address6(name string) netip.Prefix { return address(name, netlink.FAMILY_V6) }
+
+func address(name string, family int) netip.Prefix {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	addrs, err := addresses(l)
-	if err != nil || len(addrs) == 0 {
-		return netip.Prefix{}
+	addrs, _ := addresses(l, family)
+	for _, a := range addrs {
+		if p := toPrefix(a.IPNet); p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast() {
+			return p
+		}
 	}
-	return toPrefix(addrs[0].IPNet)
+	return netip.Prefix{}
 }
 
 // Routes lists the IPv4 prefixes that the host routes, the default route and
 // those through the named interface left out.
-func Routes(except string) ([]netip.Prefix, error) {
-	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
+func Routes(except string) ([]netip.Prefix, error) { return routes(except, netlink.FAMILY_V4) }
+
+// Routes6 lists the IPv6 prefixes.
+func Routes6(except string) ([]netip.Prefix, error) { return routes(except, netlink.FAMILY_V6) }
+
+func routes(except string, family int) ([]netip.Prefix, error) {
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -178,8 +213,8 @@ func Routes(except string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-func addresses(l netlink.Link) ([]netlink.Addr, error) {
-	return dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
+func addresses(l netlink.Link, family int) ([]netlink.Addr, error) {
+	return dump(func() ([]netlink.Addr, error) { return netlink.AddrList(l, family) })
 }
 
 // dump lists again when the kernel says that the list changed meanwhile.

@@ -70,7 +70,8 @@ func (s *Space) Close() {
 	_ = s.File.Close()
 }
 
-// Make makes a namespace with lo up, without IPv6 on interfaces to come.
+// Make makes a namespace with lo up, without IPv6 on interfaces to come: those of
+// networks that have it switch it on.
 func (s *Spaces) Make() (*Space, error) {
 	var sp Space
 	err := s.thread(func() (err error) {
@@ -104,7 +105,8 @@ func (s *Spaces) Make() (*Space, error) {
 
 // defaults are set in every new namespace before any interface but lo exists.
 var defaults = [...]struct{ path, value string }{
-	// Networks are IPv4: no link-local address, no router advertisement to obey.
+	// On a network of IPv4: no link-local address. And no router advertisement to
+	// obey: it would be a neighbour's.
 	{"net/ipv6/conf/default/disable_ipv6", "1"},
 	{"net/ipv6/conf/default/accept_ra", "0"},
 	// As docker: low ports and ping need no capability inside.

@@ -164,11 +164,12 @@ func (s *Socket) AwaitCarrier(name string) error {
 }
 
 // Setup is what an interface inside a namespace gets; zero fields are left out.
+// Addresses of IPv6 need it switched on there.
 type Setup struct {
-	Up      bool
-	MAC     net.HardwareAddr
-	Addr    netip.Prefix
-	Gateway netip.Addr // of the default route
+	Up       bool
+	MAC      net.HardwareAddr
+	Addrs    []netip.Prefix
+	Gateways []netip.Addr // of default routes; an unspecified one: what lies beyond is on the link
 }
 
 // Configure sets an interface up in one exchange.
@@ -182,25 +183,41 @@ func (s *Socket) Configure(index int, c Setup) error {
 	if c.Up {
 		msgs = append(msgs, setUp(index))
 	}
-	if c.Addr.IsValid() {
-		msgs = append(msgs, addAddress(index, c.Addr))
+	for _, a := range c.Addrs {
+		msgs = append(msgs, addAddress(index, a))
 	}
-	if c.Gateway.IsValid() {
-		msgs = append(msgs, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, c.Gateway))
+	for _, g := range c.Gateways {
+		msgs = append(msgs, route(index, g))
+	}
+	if len(msgs) == 0 {
+		return nil
 	}
 	if err := s.do(nil, msgs...); err != nil {
-		return fmt.Errorf("configure interface %d with %s: %w", index, c.Addr, err)
+		return fmt.Errorf("configure interface %d with %s: %w", index, c.Addrs, err)
 	}
 	return nil
 }
 
+func family(a netip.Addr) byte {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
 func addAddress(index int, addr netip.Prefix) *message {
 	fixed := make([]byte, unix.SizeofIfAddrmsg)
-	fixed[0], fixed[1] = unix.AF_INET, byte(addr.Bits())
+	fixed[0], fixed[1] = family(addr.Addr()), byte(addr.Bits())
+	if addr.Addr().Is6() {
+		fixed[2] = unix.IFA_F_NODAD // it is ours to give: a container uses it at once
+	}
 	binary.NativeEndian.PutUint32(fixed[4:], uint32(index))
 	m := newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, fixed)
 	m.attr(unix.IFA_LOCAL, addr.Addr().AsSlice())
 	m.attr(unix.IFA_ADDRESS, addr.Addr().AsSlice())
+	if addr.Addr().Is6() {
+		return m
+	}
 	b := addr.Addr().As4()
 	for i := addr.Bits(); i < 32; i++ {
 		b[i/8] |= 1 << (7 - i%8)
@@ -209,29 +226,39 @@ func addAddress(index int, addr netip.Prefix) *message {
 	return m
 }
 
-func route(typ, flags uint16, index int, gateway netip.Addr) *message {
+// route makes the default route of the gateway's family.
+func route(index int, gateway netip.Addr) *message {
 	fixed := make([]byte, unix.SizeofRtMsg)
-	fixed[0] = unix.AF_INET
+	fixed[0] = family(gateway)
 	fixed[4], fixed[5] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT
 	fixed[6], fixed[7] = unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
-	m := newMessage(typ, flags, fixed)
-	m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	if gateway.IsUnspecified() {
+		fixed[6] = unix.RT_SCOPE_LINK
+	}
+	m := newMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, fixed)
+	if !gateway.IsUnspecified() {
+		m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	}
 	m.u32(unix.RTA_OIF, uint32(index))
 	return m
 }
 
-// SetDefaultRoute makes the interface the one to everywhere, whatever was.
+// SetDefaultRoute makes the interface the one to everywhere of the gateway's
+// family, whatever was.
 func (s *Socket) SetDefaultRoute(index int, gateway netip.Addr) error {
-	if err := s.do(nil, route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, gateway)); err != nil {
+	if err := s.do(nil, route(index, gateway)); err != nil {
 		return fmt.Errorf("set default route by %s: %w", gateway, err)
 	}
 	return nil
 }
 
-// DeleteDefaultRoute removes it; none is no error.
-func (s *Socket) DeleteDefaultRoute() error {
+// DeleteDefaultRoute removes that of IPv4, or of IPv6; none is no error.
+func (s *Socket) DeleteDefaultRoute(v6 bool) error {
 	fixed := make([]byte, unix.SizeofRtMsg)
 	fixed[0], fixed[4] = unix.AF_INET, unix.RT_TABLE_MAIN
+	if v6 {
+		fixed[0] = unix.AF_INET6
+	}
 	err := s.do(nil, newMessage(unix.RTM_DELROUTE, 0, fixed))
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("delete default route: %w", err)

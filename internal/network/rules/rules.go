@@ -11,9 +11,19 @@ package rules
 
 import "net/netip"
 
-// Table is one nftables table of family ip.
+// Family is what a table sees: packets of IPv4, or of IPv6.
+type Family uint8
+
+// The families. What they have in common has the same names in both.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+// Table is one nftables table.
 type Table struct {
 	Name   string
+	Family Family
 	Sets   []Set
 	Chains []Chain
 }
@@ -64,28 +74,35 @@ type Field uint8
 const (
 	IIF     Field = iota + 1 // iifname
 	OIF                      // oifname
-	SAddr                    // ip saddr
-	DAddr                    // ip daddr
+	SAddr                    // ip saddr, ip6 saddr
+	DAddr                    // ip daddr, ip6 daddr
 	L4Proto                  // meta l4proto
 	DPort                    // th dport
 )
 
-func (f Field) String() string {
+func (f Field) in(family Family) string {
 	switch f {
 	case IIF:
 		return "iifname"
 	case OIF:
 		return "oifname"
 	case SAddr:
-		return "ip saddr"
+		return family.proto() + " saddr"
 	case DAddr:
-		return "ip daddr"
+		return family.proto() + " daddr"
 	case L4Proto:
 		return "meta l4proto"
 	case DPort:
 		return "th dport"
 	}
 	return "invalid"
+}
+
+func (f Family) proto() string {
+	if f == IPv6 {
+		return "ip6"
+	}
+	return "ip"
 }
 
 // Match is one condition: exactly one of the groups is set.

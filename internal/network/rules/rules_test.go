@@ -26,25 +26,49 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+func v4(prefix string) Subnet {
+	return Subnet{Prefix: netip.MustParsePrefix(prefix), Masquerade: true}
+}
+
+func port(host, proto, to string) Port {
+	p := Port{Proto: proto, To: netip.MustParseAddrPort(to)}
+	if host != "" {
+		p.Host = netip.MustParseAddrPort(host)
+	}
+	return p
+}
+
+// full has every kind of network.
+func full() Host {
+	noMasquerade := Subnet{Prefix: netip.MustParsePrefix("172.20.0.0/16")}
+	return Host{
+		Table: "skiff",
+		Networks: []Network{
+			{Bridge: "skiff0", ICC: true, V4: v4("172.17.0.0/16")},
+			{Bridge: "br-internal", V4: v4("172.18.0.0/16"), V6: v4("fd00:18::/64"), ICC: true, Internal: true},
+			{Bridge: "br-no-icc", V4: v4("172.19.0.0/16"), V6: v4("fd00:19::/64")},
+			{Bridge: "br-no-masq", V4: noMasquerade, ICC: true},
+			{Bridge: "br-only6", V6: v4("fd00:21::/64"), ICC: true},
+			{Bridge: "br-routed6", ICC: true, V4: v4("172.22.0.0/16"), V6: Subnet{Prefix: netip.MustParsePrefix("2001:db8:22::/64"), Routed: true}},
+			{Bridge: "br-open", ICC: true, V4: Subnet{Prefix: netip.MustParsePrefix("172.23.0.0/16"), Masquerade: true, Open: true}, Trusted: []string{"eth1", "eth2"}},
+		},
+		Ports: []Port{
+			port("0.0.0.0:8080", "tcp", "172.17.0.2:80"), port("0.0.0.0:8080", "udp", "172.17.0.2:80"),
+			port("127.0.0.1:5432", "tcp", "172.19.0.2:5432"),
+			port("[::]:8080", "tcp", "[fd00:19::2]:80"), port("[2001:db8::1]:53", "udp", "[fd00:19::2]:53"),
+			port("", "tcp", "[2001:db8:22::2]:80"), port("", "tcp", "172.23.0.2:80"),
+		},
+	}
+}
+
 func TestTables(t *testing.T) {
-	bridge := Network{Bridge: "skiff0", Subnet: netip.MustParsePrefix("172.17.0.0/16"), ICC: true, Masquerade: true}
+	bridge := Network{Bridge: "skiff0", V4: v4("172.17.0.0/16"), ICC: true}
 	for name, table := range map[string]Table{
-		"empty.nft":   Host{Table: "skiff"}.Build(),
-		"default.nft": Host{Table: "skiff", Networks: []Network{bridge}, OnlyOurs: true}.Build(),
-		"full.nft": Host{
-			Table: "skiff",
-			Networks: []Network{
-				bridge,
-				{Bridge: "br-internal", Subnet: netip.MustParsePrefix("172.18.0.0/16"), ICC: true, Masquerade: true, Internal: true},
-				{Bridge: "br-no-icc", Subnet: netip.MustParsePrefix("172.19.0.0/16"), Masquerade: true},
-				{Bridge: "br-no-masq", Subnet: netip.MustParsePrefix("172.20.0.0/16"), ICC: true},
-			},
-			Ports: []Port{
-				{Host: netip.MustParseAddrPort("0.0.0.0:8080"), Proto: "tcp", To: netip.MustParseAddrPort("172.17.0.2:80")},
-				{Host: netip.MustParseAddrPort("0.0.0.0:8080"), Proto: "udp", To: netip.MustParseAddrPort("172.17.0.2:80")},
-				{Host: netip.MustParseAddrPort("127.0.0.1:5432"), Proto: "tcp", To: netip.MustParseAddrPort("172.19.0.2:5432")},
-			},
-		}.Build(),
+		"empty.nft":    Host{Table: "skiff"}.Build(IPv4),
+		"default.nft":  Host{Table: "skiff", Networks: []Network{bridge}, OnlyOurs: true}.Build(IPv4),
+		"default6.nft": Host{Table: "skiff", Networks: []Network{{Bridge: "skiff0", V4: bridge.V4, V6: v4("fd00::/64"), ICC: true}}, OnlyOurs6: true}.Build(IPv6),
+		"full.nft":     full().Build(IPv4),
+		"full6.nft":    full().Build(IPv6),
 		"resolver.nft": Resolver("skiff_dns", netip.MustParseAddr("127.0.0.11"), 40000, 50000),
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, table.String()) })
@@ -67,6 +91,11 @@ func TestElements(t *testing.T) {
 			SetPorts, "127.0.0.1 . tcp . 80 : 10.0.0.2 . 80",
 			[]byte{127, 0, 0, 1, 6, 0, 80},
 		},
+		"on one IPv6 address": {
+			port("[fd00::1]:80", "tcp", "[fd00:1::2]:81"), SetPorts, "fd00::1 . tcp . 80 : fd00:1::2 . 81",
+			[]byte{0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 6, 0, 80},
+		},
+		"let through": {port("", "udp", "10.0.0.2:53"), SetDirect, "10.0.0.2 . udp . 53", []byte{10, 0, 0, 2, 17, 0, 53}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, e := tc.p.Element()

@@ -12,15 +12,18 @@ type Type uint8
 
 // The types used here.
 const (
-	TypeAddr   Type = iota + 1 // ipv4_addr
+	TypeAddr   Type = iota + 1 // ipv4_addr, ipv6_addr
 	TypeProto                  // inet_proto
 	TypePort                   // inet_service
 	TypeIfname                 // ifname
 )
 
-func (t Type) String() string {
+func (t Type) in(f Family) string {
 	switch t {
 	case TypeAddr:
+		if f == IPv6 {
+			return "ipv6_addr"
+		}
 		return "ipv4_addr"
 	case TypeProto:
 		return "inet_proto"
@@ -38,7 +41,7 @@ type Value struct {
 	Data []byte // as the kernel compares it, unpadded
 }
 
-// Addr is an IPv4 address.
+// Addr is an address of the table's family.
 func Addr(a netip.Addr) Value { return Value{a.String(), a.AsSlice()} }
 
 // Protocol numbers of the transport protocols that have ports here.
@@ -46,6 +49,14 @@ const (
 	protoTCP = 6
 	protoUDP = 17
 )
+
+// icmp is the protocol by which routers and hosts tell each other of errors.
+func icmp(f Family) Value {
+	if f == IPv6 {
+		return Value{"ipv6-icmp", []byte{58}}
+	}
+	return Value{"icmp", []byte{1}}
+}
 
 // Proto is "tcp" or "udp".
 func Proto(name string) Value {
