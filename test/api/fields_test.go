@@ -305,7 +305,7 @@ func prepareFields(e *engine) func(string) string {
 	e.Run("sh", "-c", "mkdir -p "+dir+"/sub && echo content > "+dir+"/file && mount -t tmpfs tmpfs "+dir+"/sub && mount --make-rshared /")
 	t.Cleanup(func() { e.Run("umount", dir+"/sub") })
 	for i, name := range []string{"net1", "net2"} {
-		e.must("POST", "/networks/create", fmt.Sprintf(`{"Name":%q,"IPAM":{"Config":[{"Subnet":"10.%d.0.0/24"}]}}`, name, 66+i), "")
+		e.must("POST", "/networks/create", fmt.Sprintf(`{"Name":%q,"EnableIPv6":true,"IPAM":{"Config":[{"Subnet":"10.%d.0.0/24"},{"Subnet":"fd00:%d::/64"}]}}`, name, 66+i, 66+i), "")
 	}
 	run := func(name, body string) {
 		id := e.must("POST", "/containers/create?name="+name, body, "Id")
