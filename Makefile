@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-api bench-launch fuzz golden clean deps
+.PHONY: parity clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-api bench-launch fuzz golden clean deps
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ test-race: ## the shim's tests with the shim under the race detector (as root, n
 clients: build ## build compose, buildx and testcontainers-go, minutes; then test with them (as root)
 	scripts/clients.sh
 	SKIFF_BIN="$(CURDIR)/bin" $(GO) test -tags root -count=1 -timeout 20m ./test/clients
+
+parity: build ## the same scripts on dockerd and skiffd (as root; DOCKERD=path)
+	SKIFF_BIN="$(CURDIR)/bin" DOCKERD="$(DOCKERD)" $(GO) test -tags root -count=1 -v -timeout 30m -run '$(or $(RUN),TestParity)' ./test/parity
 
 lint: ## golangci-lint with the house rules
 	scripts/lint.sh

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -172,10 +171,7 @@ func (s *Server) containerRestart(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
-	if err := s.Containers.Kill(r.Context(), r.name, r.get("signal")); err != nil {
-		return fmt.Errorf("cannot kill container: %s: %w", r.name, err)
-	}
-	return done(w, nil)
+	return done(w, s.Containers.Kill(r.Context(), r.name, r.get("signal")))
 }
 
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {

@@ -27,7 +27,7 @@ func swarmRoutes() []route {
 		{"POST", "/swarm/leave", write, 0, noSwarm},
 		{"POST", "/swarm/update", write, 0, noManager},
 		{"GET", "/swarm/unlockkey", read, 0, noManager},
-		{"POST", "/swarm/unlock", write, 0, noSwarm},
+		{"POST", "/swarm/unlock", write, 0, noManager},
 		{"GET", "/services", read, 0, noManager},
 		{"POST", "/services/create", write, 0, noManager},
 		{"GET", "/services/{id}", read, 0, noManager},

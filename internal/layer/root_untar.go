@@ -53,7 +53,7 @@ func (r *Root) Untar(ctx context.Context, p string, in io.Reader, o UntarOptions
 	if ofKernel(dest) {
 		return errs.Newf(errs.Invalid, "%s is on a file system of the kernel's", p)
 	}
-	u := &untar{root: r, o: o, dest: dest, uid: -1, gid: -1}
+	u := &untar{root: r, o: o, dest: dest, into: path.Join("/", p), uid: -1, gid: -1}
 	u.ctx, u.parent, u.buf = ctx, -1, make([]byte, 256<<10)
 	defer u.leave()
 	if o.User != nil {
@@ -93,6 +93,7 @@ type untar struct {
 	root     *Root
 	o        UntarOptions
 	dest     int
+	into     string // where dest is
 	uid, gid int
 }
 
@@ -118,6 +119,9 @@ func (u *untar) run(in io.Reader) error {
 		}
 		if err != nil {
 			return errs.Newf(errs.Invalid, "read archive: %w", err)
+		}
+		if escapes(hdr.Name) { // it would land inside: as docker, tell who made it
+			return errs.Newf(errs.Invalid, "%q is outside of %q", hdr.Name, u.into)
 		}
 		name, err := cleanName(hdr.Name)
 		if err != nil {
@@ -146,6 +150,13 @@ func (u *untar) run(in io.Reader) error {
 		}
 	}
 	return nil
+}
+
+// escapes reports whether an entry's name leads above the directory that the
+// archive is for; absolute names count from there.
+func escapes(name string) bool {
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	return !strings.HasPrefix(name, "/") && (clean == ".." || strings.HasPrefix(clean, "../"))
 }
 
 func (u *untar) entry(hdr *tar.Header, name string, in io.Reader) error {

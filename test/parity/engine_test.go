@@ -32,7 +32,6 @@ type engine struct {
 	name, sock, work string // work is the directory its commands run in
 	places           *strings.Replacer
 	http             *http.Client
-	images           map[string]bool // what it had when it was ready
 }
 
 func newEngine(t *testing.T, name, sock string, places ...string) *engine {
@@ -122,11 +121,16 @@ func (e *engine) ready(t *testing.T) {
 		}
 		return ""
 	})
+	e.loadBase(t)
+}
+
+// loadBase makes the image that all scripts use.
+func (e *engine) loadBase(t *testing.T) {
+	t.Helper()
 	q := url.Values{"fromSrc": {"-"}, "repo": {"img"}, "changes": {`CMD ["sh"]`, "ENV PATH=/bin"}}
 	if code, body := e.call("POST", "/images/create?"+q.Encode(), strings.NewReader(harness.BusyboxTar(t))); code != http.StatusOK {
 		t.Fatalf("%s: import: %d %s", e.name, code, body)
 	}
-	e.images = e.imageIDs()
 }
 
 // call asks the daemon in the API version of both.
@@ -157,14 +161,6 @@ func (e *engine) list(path string) []map[string]any {
 	return out
 }
 
-func (e *engine) imageIDs() map[string]bool {
-	ids := map[string]bool{}
-	for _, i := range e.list("/images/json?all=1") {
-		ids[fmt.Sprint(i["Id"])] = true
-	}
-	return ids
-}
-
 // reset removes what a script made, so that the next one finds what it would
 // find alone.
 func (e *engine) reset(t *testing.T) {
@@ -189,7 +185,11 @@ func (e *engine) reset(t *testing.T) {
 			}
 		}
 	}
+	_, _ = e.call("POST", "/build/prune?all=1", nil)
 	_, _ = e.call("POST", "/images/prune", nil)
+	if code, _ := e.call("GET", "/images/img/json", nil); code != http.StatusOK {
+		e.loadBase(t)
+	}
 	if err := os.RemoveAll(e.work); err != nil {
 		t.Error(err)
 	}

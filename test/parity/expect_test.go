@@ -72,21 +72,34 @@ func (x *expectation) explains(d difference) bool {
 	return true
 }
 
-// document writes the part of docs/compat.md: reason after reason, each with
-// the differences that it explains, of each line of the table the first.
+// shownOfEach is how many examples of a reason the document has.
+const shownOfEach = 12
+
+// documentOf writes the part of docs/compat.md: reason after reason, with
+// examples of what it explains, of each line of the table the first.
 func documentOf(table []*expectation, scripts, steps int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Beside dockerd 20.10\n\nMade by `make parity` (`UPDATE=1` rewrites it): %d scripts of %d steps, docker command lines and calls\n"+
 		"of the API %s, run on Debian's dockerd 20.10 and on skiffd. Exit codes, outputs, statuses, messages and\n"+
-		"the keys, types and values of JSON are the same, but for these.\n", scripts, steps, apiVersion)
-	why := ""
+		"the keys, types and values of JSON are the same, but for what follows; the whole list is\n`test/parity/testdata/differences.txt`.\n", scripts, steps, apiVersion)
+	byWhy := map[string][]*expectation{}
+	var order []string
 	for _, x := range table {
-		if x.why != why {
-			why = x.why
-			fmt.Fprintf(&b, "\n%s\n\n| step | what | dockerd | Skiff |\n|---|---|---|---|\n", why)
+		if byWhy[x.why] == nil {
+			order = append(order, x.why)
 		}
-		d := x.first
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(d.step, 90), cell(d.aspect, 60), cell(d.docker, 110), cell(d.skiff, 110))
+		byWhy[x.why] = append(byWhy[x.why], x)
+	}
+	for _, why := range order {
+		fmt.Fprintf(&b, "\n%s\n\n| step | what | dockerd | Skiff |\n|---|---|---|---|\n", why)
+		for i, x := range byWhy[why] {
+			if i == shownOfEach {
+				fmt.Fprintf(&b, "\n…and %d more.\n", len(byWhy[why])-i)
+				break
+			}
+			d := x.first
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(d.step, 90), cell(d.aspect, 60), cell(d.docker, 110), cell(d.skiff, 110))
+		}
 	}
 	return b.String()
 }

@@ -5,8 +5,10 @@ package parity
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +27,8 @@ var rewrites = []struct {
 	{regexp.MustCompile(`\b\d+\.\d+%`), "<percent>"},
 	{regexp.MustCompile(`:(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})\b`), ":<port>"},
 	{regexp.MustCompile(`"(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})"`), `"<port>"`},
+	{regexp.MustCompile(`\b172\.(1[89]|2\d|3[01])\.`), "172.<n>."},
+	{regexp.MustCompile(`/?\b[a-z]{3,}_[a-z]{3,}/db\b|endpoint [a-z]+_[a-z]+`), "<name>"},
 	{regexp.MustCompile(`skiff-parity-\d+|skiff-e2e-\d+`), "<daemon>"},
 	{regexp.MustCompile(`/var/lib/docker/tmp/[^ :]*|/tmp/docker-import-\d+|docker-builder\d+|docker-\w+-\d{6,}`), "<tmp>"},
 	{regexp.MustCompile(`[ \t]*\t[ \t]*| {2,}`), "  "},
@@ -82,13 +86,29 @@ func (e *engine) normal(key string, v any) any {
 		for i, x := range v {
 			out[i] = e.normal(key, x)
 		}
+		slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(rank(a), rank(b)) })
 		return out
 	case string:
 		return e.text(v)
 	case float64:
-		if varying.MatchString(key) && v != 0 {
+		if varying.MatchString(key) {
 			return "<number>"
 		}
 	}
 	return v
+}
+
+// rank orders what the engines list in any order: mounts, ports, changed paths.
+func rank(v any) string {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return ""
+	}
+	var b strings.Builder
+	for _, k := range []string{"Destination", "PrivatePort", "PublicPort", "Type", "IP", "Path", "HostIp", "HostPort"} {
+		if x, ok := m[k]; ok {
+			fmt.Fprint(&b, x, " ")
+		}
+	}
+	return b.String()
 }

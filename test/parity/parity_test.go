@@ -34,8 +34,8 @@ func TestParity(t *testing.T) {
 		t.Fatal(err)
 	}
 	docker, skiff := startDocker(t, dockerd), startSkiff(t)
-	played, steps, found := 0, 0, 0
 	show := os.Getenv("SHOW") != ""
+	played, steps, found := 0, 0, 0
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".txt")
 		t.Run(name, func(t *testing.T) {

@@ -22,11 +22,11 @@ import (
 // Before it may stand: ~code, only exit code or status are compared; ~sort, the
 // lines of the output in any order; ~same, never compared (a preparation).
 type step struct {
-	text, line    string // text is what stands in the script, line without marks
-	set           string // the variable
-	api           bool
-	code, sort    bool
-	same          bool
+	text, line string // text is what stands in the script, line without marks
+	set        string // the variable
+	api        bool
+	code, sort bool
+	same       bool
 }
 
 func parseScript(path string) ([]step, error) {

@@ -139,7 +139,7 @@ func (s *Service) PutArchive(ctx context.Context, id, dir string, o PutArchiveOp
 		return err
 	}
 	uo := UntarOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
-	if o.CopyUIDGID {
+	if o.CopyUIDGID && rec.Config.User != "" { // without a user of its own, as the archive says
 		uo.User = spec.User(rec.Config, rec.HostConfig)
 	}
 	if err := root.Untar(ctx, dir, r, uo); err != nil {

@@ -107,6 +107,9 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 	if len(host.Links) > 0 && host.NetworkMode.IsBridge() {
 		d.warnings = append(d.warnings, "Links on the default bridge network are deprecated and will be removed in a future release. Use a custom network instead.")
 	}
+	if err := s.checkLinks(host); err != nil {
+		return nil, err
+	}
 	if err := s.setHostname(config, host, id); err != nil {
 		return nil, err
 	}

@@ -344,7 +344,10 @@ func (s *Service) ExecInspect(_ context.Context, execID string) (*container.Exec
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	privileged := e.req.Privileged
+	privileged, ownKeys := e.req.Privileged, []byte{}
+	if e.req.DetachKeys != "" { // the default ones are not told
+		ownKeys = slices.Clone(e.keys)
+	}
 	return &container.ExecInspectResponse{
 		ID: e.id, Running: e.begun && e.code == nil, ExitCode: e.code, ContainerID: e.c.id, Pid: e.pid,
 		ProcessConfig: &container.ExecProcessConfig{
@@ -352,7 +355,7 @@ func (s *Service) ExecInspect(_ context.Context, execID string) (*container.Exec
 			Privileged: &privileged, User: user,
 		},
 		OpenStdin: e.req.AttachStdin, OpenStdout: e.req.AttachStdout, OpenStderr: e.req.AttachStderr,
-		CanRemove: e.code != nil, DetachKeys: slices.Clone(e.keys),
+		DetachKeys: ownKeys,
 	}, nil
 }
 

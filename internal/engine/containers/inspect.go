@@ -27,7 +27,7 @@ func (s *Service) Inspect(ctx context.Context, id string, size bool) (*container
 		ID: rec.ID, Name: "/" + rec.Name, Created: stamp(rec.Created), Path: rec.Path, Args: rec.Args,
 		State: stateOf(&v), Image: rec.ImageID, RestartCount: st.Restarts,
 		Driver: s.o.Storage, Platform: firstOf(rec.Platform.OS, "linux"),
-		LogPath: logPath(rec), ExecIDs: v.execs, HostConfig: rec.HostConfig, Config: rec.Config,
+		LogPath: logPath(rec), ExecIDs: v.execs, HostConfig: s.shownLinks(rec), Config: rec.Config,
 		Mounts: mountPoints(rec), NetworkSettings: s.networkSettings(&v),
 		ImageManifestDescriptor: rec.Manifest,
 		AppArmorProfile:         spec.ApparmorProfile(rec.HostConfig, s.o.Spec.Host),

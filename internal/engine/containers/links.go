@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -29,11 +30,7 @@ func (s *Service) links(rec *Record) ([]link, error) {
 	}
 	var out []link
 	for _, l := range rec.HostConfig.Links {
-		ref, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = ref
-		}
-		alias = alias[strings.LastIndexByte(alias, '/')+1:]
+		ref, alias := splitLink(l)
 		other, err := s.index.get(ref)
 		if err != nil {
 			return nil, fmt.Errorf("could not get container for %s: %w", ref, err)
@@ -49,6 +46,46 @@ func (s *Service) links(rec *Record) ([]link, error) {
 		out = append(out, link{alias, v.rec, e})
 	}
 	return out, nil
+}
+
+// checkLinks refuses to create a container that is linked to one that is not.
+func (s *Service) checkLinks(host *container.HostConfig) error {
+	if host.NetworkMode.IsUserDefined() {
+		return nil // there, links are names that are looked up when asked for
+	}
+	for _, l := range host.Links {
+		ref, _ := splitLink(l)
+		if _, err := s.index.get(ref); err != nil {
+			return errs.Newf(errs.Invalid, "could not get container for %s: %w", ref, err)
+		}
+	}
+	return nil
+}
+
+// splitLink is the container and the name that a --link says.
+func splitLink(l string) (ref, alias string) {
+	ref, alias, ok := strings.Cut(l, ":")
+	if !ok {
+		alias = ref
+	}
+	return ref, alias[strings.LastIndexByte(alias, '/')+1:]
+}
+
+// shownLinks is the host configuration as inspect tells it: links on the default
+// bridge by the names of both containers, as clients compare them.
+func (s *Service) shownLinks(rec *Record) *container.HostConfig {
+	if len(rec.HostConfig.Links) == 0 || !rec.HostConfig.NetworkMode.IsBridge() {
+		return rec.HostConfig
+	}
+	host := *rec.HostConfig
+	host.Links = slices.Clone(host.Links)
+	for i, l := range host.Links {
+		ref, alias := splitLink(l)
+		if other, err := s.index.get(ref); err == nil {
+			host.Links[i] = "/" + other.look().rec.Name + ":/" + rec.Name + "/" + alias
+		}
+	}
+	return &host
 }
 
 // linkHosts are the linked containers' lines of /etc/hosts.

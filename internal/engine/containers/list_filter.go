@@ -158,11 +158,7 @@ func (f *listFilter) matches(v *view) bool {
 	case len(f.exited) > 0 && (st.Phase.active() || st.neverStarted() || !slices.Contains(f.exited, st.ExitCode)):
 		return false
 	}
-	return f.isolation(rec) && f.volume(rec) && f.network(v) && f.ports(v)
-}
-
-func (f *listFilter) isolation(rec *Record) bool {
-	return f.set.Exact("isolation", firstOf(string(rec.HostConfig.Isolation), "default"))
+	return f.volume(rec) && f.network(v) && f.ports(v)
 }
 
 func (f *listFilter) volume(rec *Record) bool {

@@ -44,7 +44,9 @@ func merge(user, image *container.Config) *container.Config {
 		c.Labels = map[string]string{}
 	}
 	c.ExposedPorts = union(user.ExposedPorts, image.ExposedPorts)
-	c.Volumes = union(user.Volumes, image.Volumes)
+	if c.Volumes = union(user.Volumes, image.Volumes); len(c.Volumes) == 0 {
+		c.Volumes = image.Volumes
+	}
 	c.Healthcheck = mergeHealth(user.Healthcheck, image.Healthcheck)
 	setDefault(&c.User, image.User)
 	setDefault(&c.WorkingDir, image.WorkingDir)

@@ -93,15 +93,15 @@ func (s *Service) Kill(ctx context.Context, id, name string) error {
 	if name != "" {
 		var err error
 		if sig, err = signal.ParseSignal(name); err != nil {
-			return errs.With(errs.Invalid, err)
+			return errs.Newf(errs.Invalid, "cannot kill container: %s: %w", id, err)
 		}
 		if !signal.ValidSignalForPlatform(sig) {
-			return errs.Newf(errs.Invalid, "the linux daemon does not support signal %d", sig)
+			return errs.Newf(errs.Invalid, "cannot kill container: %s: the linux daemon does not support signal %d", id, sig)
 		}
 	}
 	c, err := s.index.get(id)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot kill container: %s: %w", id, err)
 	}
 	if sig == syscall.SIGKILL {
 		err = s.kill(ctx, c)
