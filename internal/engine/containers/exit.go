@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
@@ -224,10 +225,20 @@ func (s *Service) retry(c *ctr) {
 		return
 	}
 	ctx := context.WithoutCancel(s.ctx)
-	if err := s.start(ctx, c, nil); err != nil {
-		s.log.WarnContext(ctx, "cannot restart container", "container", c.id, "err", err)
-		s.giveUp(ctx, c)
+	err = s.start(ctx, c, nil)
+	if err == nil {
+		return
 	}
+	s.log.WarnContext(ctx, "cannot restart container", "container", c.id, "err", err)
+	if !errs.Is(err, errs.Unavailable) || s.ctx.Err() != nil {
+		s.giveUp(ctx, c)
+		return
+	}
+	// It is not the container that failed: the shim was killed over it, say.
+	c.mu.Lock()
+	delay := c.backoff.next(0)
+	c.mu.Unlock()
+	s.retryAfter(c, delay)
 }
 
 // giveUp ends a container that waited for a restart. The caller has the turn.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -402,6 +403,19 @@ func TestRestartPolicies(t *testing.T) {
 			t.Errorf("phase %s", p)
 		}
 		w.until("recorded", func() bool { w.recs.mu.Lock(); defer w.recs.mu.Unlock(); return w.recs.rows[id].Last.Stopped })
+	})
+	t.Run("a shim that was killed over a restart", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.run("box", withPolicy("always", 0))
+		var starts atomic.Int32
+		w.rt.onStart = func(*runtime.Launch, *fakeProc) error {
+			if starts.Add(1) < 3 {
+				return errs.New(errs.Unavailable, "shim: start: connection reset by peer")
+			}
+			return nil
+		}
+		w.rt.end(id, 0)
+		w.until("it runs again", func() bool { return w.phase(id) == Running && starts.Load() == 3 })
 	})
 	t.Run("HUP is no stop", func(t *testing.T) {
 		w := newWorld(t)

@@ -43,6 +43,9 @@ func (s *server) adopt() error {
 
 func (s *server) adoptContainer(id string) error {
 	dir := s.containerDir(id)
+	if err := killDrafts(dir); err != nil {
+		return err
+	}
 	recs, err := loadRecords(dir)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -151,7 +152,7 @@ func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixCon
 			if req.repeatable() && attempt < maxAttempts {
 				continue
 			}
-			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, err))
+			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, lostAnswer{err}))
 		}
 		if err := resp.err(); err != nil {
 			c.put(conn)
@@ -160,6 +161,12 @@ func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixCon
 		return conn, &resp, nil
 	}
 }
+
+// lostAnswer is a connection that broke: nobody knows whether the shim has done
+// what it was asked.
+type lostAnswer struct{ error }
+
+func (e lostAnswer) Unwrap() error { return e.error }
 
 func (c *Client) call(ctx context.Context, req *request, fds ...int) (*response, error) {
 	conn, resp, err := c.ask(ctx, req, fds)
@@ -243,11 +250,38 @@ func (c *Client) begin(ctx context.Context, k key, req *request, fds []int) (run
 		c.mu.Unlock()
 		close(done)
 	}()
-	r, err := c.call(ctx, req, fds...)
-	if err != nil {
-		return runtime.Started{}, err
+	since := time.Now()
+	for attempt := 1; ; attempt++ {
+		r, err := c.call(ctx, req, fds...)
+		if err == nil {
+			return r.Started, nil
+		}
+		var lost lostAnswer
+		if req.Op != "start" || !errors.As(err, &lost) || ctx.Err() != nil {
+			return runtime.Started{}, err
+		}
+		// The next shim knows whether the container had started, and has taken apart
+		// what had not.
+		list, listErr := c.List(ctx)
+		if listErr != nil {
+			return runtime.Started{}, err
+		}
+		for _, st := range list {
+			if st.ID == k.id && !st.StartedAt.Before(since) {
+				return runtime.Started{PID: st.PID, At: st.StartedAt}, nil
+			}
+		}
+		if !again(req.Launch) || attempt == maxAttempts {
+			return runtime.Started{}, err
+		}
 	}
-	return r.Started, nil
+}
+
+// again tells whether a start that was cut off half-way can simply be made once
+// more: not where another runtime may have begun something, and not on a
+// volatile layer, which can be mounted once only.
+func again(l *runtime.Launch) bool {
+	return l.External == nil && l.Restore == nil && (l.Rootfs == nil || !l.Rootfs.Volatile)
 }
 
 // Kill implements runtime.Runtime.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
 
 // record is what is remembered of a process, over the shim's own death.
@@ -36,14 +37,35 @@ type record struct {
 
 func (r *record) path(dir string) string { return filepath.Join(dir, "p-"+r.ExecID) }
 
+// draft is where the record is of a process that is not the command yet.
+func (r *record) draft(dir string) string { return r.path(dir) + draftSuffix }
+
+const draftSuffix = "~"
+
 // save writes the record, whole or not at all. It need not outlive the host.
 func (r *record) save(dir string) error {
+	if err := r.write(dir); err != nil {
+		return err
+	}
+	return r.begun(dir)
+}
+
+// begun makes the record that was written one of a process that nobody takes
+// apart any more.
+func (r *record) begun(dir string) error {
+	if err := unix.Rename(r.draft(dir), r.path(dir)); err != nil {
+		return fmt.Errorf("record process of %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+func (r *record) write(dir string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	path := r.path(dir)
-	fd, err := unix.Open(path+"~", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	path := r.draft(dir)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
@@ -51,9 +73,6 @@ func (r *record) save(dir string) error {
 	_ = unix.Close(fd)
 	if err == nil && n < len(data) {
 		err = unix.ENOSPC
-	}
-	if err == nil {
-		err = unix.Rename(path+"~", path)
 	}
 	if err != nil {
 		return fmt.Errorf("record process of %s: %w", r.ID, err)
@@ -69,7 +88,7 @@ func loadRecords(dir string) ([]record, error) {
 	}
 	var out []record
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "p-") || strings.HasSuffix(e.Name(), "~") {
+		if !strings.HasPrefix(e.Name(), "p-") || strings.HasSuffix(e.Name(), draftSuffix) {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -83,6 +102,37 @@ func loadRecords(dir string) ([]record, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// killDrafts ends the processes that had not become what was asked for when the
+// shim was killed: nobody was told of them.
+func killDrafts(dir string) error {
+	drafts, err := filepath.Glob(filepath.Join(dir, "p-*"+draftSuffix))
+	if err != nil {
+		return err
+	}
+	for _, path := range drafts {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var r record
+		// One that is cut short is of a process that was never let go on, or a
+		// second one beside a record that is whole.
+		if json.Unmarshal(data, &r) == nil && r.Exit == nil {
+			if fd, err := proc.Open(r.PID, r.Ticks); err == nil {
+				err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+				_ = unix.Close(fd)
+				if err != nil && err != unix.ESRCH {
+					return fmt.Errorf("end process %d of %s: %w", r.PID, r.ID, err)
+				}
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // state tells what is known of the container.

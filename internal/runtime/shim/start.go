@@ -180,14 +180,24 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 		c.mounts, c.cleared = child.mounts, make(chan struct{})
 		undo.Push(func() { s.clear(c) })
 	}
-	// On disk first: if the shim dies from here on, the next one knows of it.
-	if err := p.rec.save(c.dir); err != nil {
+	// On disk first: if the shim dies from here on, the next one knows of it, and
+	// until it has become the command, ends it.
+	save := p.rec.write
+	if c.ext != nil { // what another runtime began it may have finished
+		save = p.rec.save
+	}
+	if err := save(c.dir); err != nil {
 		return err
 	}
-	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)) })
+	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)); _ = os.Remove(p.rec.draft(c.dir)) })
 	console, err := child.finish(ctx)
 	if err != nil {
 		return err
+	}
+	if c.ext == nil {
+		if err := p.rec.begun(c.dir); err != nil {
+			return err
+		}
 	}
 	undo.Release()
 	switch {

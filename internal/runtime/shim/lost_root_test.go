@@ -1,0 +1,62 @@
+//go:build root
+
+package shim
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
+)
+
+// Shims are killed over starts, early and late in them: each start succeeds all
+// the same, once.
+func TestStartOutlivesShim(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	exits, err := c.Events(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 24
+	for i := range many {
+		id := fmt.Sprintf("lost-%d", i)
+		l := runtimetest.Launch(t, lower, id, "sleep", "1000")
+		l.Rootfs.Volatile = false
+		pid, err := c.Hello(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed := make(chan struct{})
+		go func() {
+			defer close(killed)
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}()
+		started, err := c.Start(t.Context(), l)
+		<-killed
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		pids, err := c.PIDs(t.Context(), id)
+		if err != nil || len(pids) != 1 || pids[0] != started.PID {
+			t.Errorf("%s: started as %d, and there are %v, %v", id, started.PID, pids, err)
+		}
+	}
+	list, err := c.List(t.Context())
+	if err != nil || len(list) != many {
+		t.Errorf("%d containers, %v", len(list), err)
+	}
+	for _, st := range list {
+		if err := c.Kill(t.Context(), st.ID, "", 9, false); err != nil {
+			t.Error(err)
+		}
+	}
+	for range list {
+		if err := c.Delete(t.Context(), (<-exits).ID); err != nil {
+			t.Error(err)
+		}
+	}
+}
