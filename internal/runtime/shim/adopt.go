@@ -183,6 +183,15 @@ func (s *server) sweep(dir string) error {
 		if gerr != nil {
 			return gerr
 		}
+		pids, err := group.Procs()
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it may be half made, or half removed
+			return err
+		}
+		for _, pid := range pids { // nobody was told of them
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("end process %d of %s: %w", pid, path, err)
+			}
+		}
 		if err := group.Delete(); err != nil {
 			return err
 		}

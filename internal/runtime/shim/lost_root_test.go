@@ -4,6 +4,8 @@ package shim
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -58,5 +60,27 @@ func TestStartOutlivesShim(t *testing.T) {
 		if err := c.Delete(t.Context(), (<-exits).ID); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A process whose record is gone, for the shim was killed while it undid a
+// start, is nobody's: the next shim ends it.
+func TestUnknownProcessEnds(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	st, err := c.Start(t.Context(), runtimetest.Launch(t, lower, "nobodys", "sleep", "1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(c.o.RunDir, "c", "nobodys")
+	if err := os.Remove(filepath.Join(dir, "p-")); err != nil {
+		t.Fatal(err)
+	}
+	killShim(t, c)
+	if list, err := c.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	waitFor(t, func() bool { return unix.Kill(st.PID, 0) != nil })
+	if exists(dir) {
+		t.Error("its directory is left")
 	}
 }

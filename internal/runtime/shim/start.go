@@ -170,6 +170,8 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 		return err
 	}
 	p.pidfd = os.NewFile(uintptr(child.pidfd), "pidfd")
+	// After its end: a shim that is killed in the middle of this leaves none unknown.
+	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)); _ = os.Remove(p.rec.draft(c.dir)) })
 	undo.Push(func() { s.discard(c, p, child) })
 	e.closeChild(p.rec.IO)
 	if p.rec.Ticks, err = proc.StartTicks(child.pid); err != nil {
@@ -189,7 +191,6 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	if err := save(c.dir); err != nil {
 		return err
 	}
-	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)); _ = os.Remove(p.rec.draft(c.dir)) })
 	console, err := child.finish(ctx)
 	if err != nil {
 		return err
