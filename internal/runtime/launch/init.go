@@ -143,7 +143,7 @@ func (s *setup) has(ns string) bool {
 // process runs must not get them.
 func (s *setup) inherit() error {
 	m := &s.req.Made
-	for _, list := range [][]int{{s.req.Gate, s.req.MountNS, m.Root, m.PIDs}, m.Sources, s.req.Tasks} {
+	for _, list := range [][]int{{s.req.Gate, s.req.MountNS, s.req.GroupNS, m.Root, m.PIDs}, m.Sources, s.req.Tasks} {
 		for _, fd := range list {
 			if fd > 0 {
 				unix.CloseOnExec(fd)
@@ -152,6 +152,11 @@ func (s *setup) inherit() error {
 	}
 	for fd := range s.req.Files[1] {
 		unix.CloseOnExec(s.req.Files[0] + fd)
+	}
+	if s.req.GroupNS > 0 {
+		if err := unix.Setns(s.req.GroupNS, unix.CLONE_NEWCGROUP); err != nil {
+			return fmt.Errorf("join cgroup namespace: %w", err)
+		}
 	}
 	if s.req.MountNS > 0 {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {

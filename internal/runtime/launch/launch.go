@@ -78,6 +78,7 @@ type request struct {
 	// Descriptors that the parent opened; 0 is none.
 	Gate    int
 	MountNS int   // to be joined
+	GroupNS int   // the control groups', to be joined
 	Tasks   []int // files of resctrl that this process enters itself in
 	Made    made  // what a user namespace's root may not make itself
 	UserNS  bool  // this process is in one

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,9 +27,10 @@ type namespaces struct {
 	flags   uintptr  // to be made by the clone
 	newTime bool     // and by that thread, which is not in it itself
 	// Descriptors, -1 without. A user and a time namespace are joined by a child
-	// of one thread, a mount namespace by the launcher.
-	user, time, mount int
-	shared            bool // the mounts are not the container's own
+	// of one thread, a mount namespace by the launcher. So is one of control groups:
+	// who is in it may not clone into a group outside (nsdelegate).
+	user, time, mount, group int
+	shared                   bool // the mounts are not the container's own
 
 	own []int // to be closed
 }
@@ -46,6 +48,11 @@ func (n *namespaces) open(kind specs.LinuxNamespaceType, path string) (int, erro
 	}
 	n.own = append(n.own, fd)
 	return fd, nil
+}
+
+// joins tells whether the thread that clones joins one.
+func (n *namespaces) joins(flag int) bool {
+	return slices.ContainsFunc(n.join, func(j joined) bool { return j.flags&flag != 0 })
 }
 
 func cloneFlag(kind specs.LinuxNamespaceType) uintptr {
@@ -69,7 +76,7 @@ func cloneFlag(kind specs.LinuxNamespaceType) uintptr {
 // openNamespaces splits a container's namespaces in those to join and those to
 // make. A control group namespace is made by the child, once it is in its group.
 func openNamespaces(s *specs.Spec, net *os.File) (_ *namespaces, err error) {
-	n := &namespaces{user: -1, time: -1, mount: -1, shared: true}
+	n := &namespaces{user: -1, time: -1, mount: -1, group: -1, shared: true}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -79,6 +86,10 @@ func openNamespaces(s *specs.Spec, net *os.File) (_ *namespaces, err error) {
 		if err := n.add(s, want, net != nil); err != nil {
 			return nil, err
 		}
+	}
+	if n.group >= 0 && n.user >= 0 {
+		// The launcher has no power over it in a user namespace.
+		n.join, n.group = append(n.join, joined{n.group, unix.CLONE_NEWCGROUP}), -1
 	}
 	if net != nil {
 		fd, err := unix.FcntlInt(net.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -120,7 +131,11 @@ func (n *namespaces) add(s *specs.Spec, want specs.LinuxNamespace, net bool) (er
 	case flag == 0:
 		return errs.Newf(errs.Unsupported, "start: %s namespaces are not supported", want.Type)
 	case want.Type == specs.NetworkNamespace && net:
-	case want.Path == "" && want.Type == specs.CgroupNamespace:
+	case want.Type == specs.CgroupNamespace:
+		if want.Path != "" {
+			n.group, err = n.open(want.Type, want.Path)
+			return err
+		}
 	case want.Path == "":
 		n.flags |= flag
 	default:

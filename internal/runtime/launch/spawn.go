@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
@@ -81,6 +82,9 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if ns.mount >= 0 {
 		req.MountNS = files.add(ns.mount)
 	}
+	if ns.group >= 0 {
+		req.GroupNS = files.add(ns.group)
+	}
 	if spec.Linux.IntelRdt != nil {
 		var tasks []*os.File
 		var undo func()
@@ -105,6 +109,9 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	}
 	c, err := s.spawn()
 	g.Born()
+	if errors.Is(err, unix.ENOENT) && ns.user >= 0 && ns.joins(unix.CLONE_NEWCGROUP) {
+		err = errs.Newf(errs.Unsupported, "control groups that are delegated with namespaces (nsdelegate) let nobody join a cgroup namespace and a user namespace: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

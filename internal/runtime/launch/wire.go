@@ -185,6 +185,7 @@ func (r *request) fields(c *coder) {
 	num(c, &r.Files[1])
 	c.flag(&r.NoNewKeyring)
 	num(c, &r.MountNS)
+	num(c, &r.GroupNS)
 	list(c, &r.Tasks, num[int])
 	num(c, &r.Made.Root)
 	list(c, &r.Made.Sources, num[int])

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
 )
@@ -142,6 +144,38 @@ func TestSharedNamespaces(t *testing.T) {
 	}
 	if r := runBox(t, c, l); r.out != "boxed\n1\n"+net+"\n" {
 		t.Errorf("printed %q, %q", r.out, r.err)
+	}
+}
+
+// A namespace of control groups is joined by who is born in a group outside it.
+func TestSharedControlGroups(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	st := begin(t, c, runtimetest.Launch(t, lower, "first", "sleep", "1000"))
+	path := fmt.Sprintf("/proc/%d/ns/cgroup", st.PID)
+	want, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := func(id string) *runtime.Launch {
+		l := runtimetest.Launch(t, lower, id, "readlink", "/proc/self/ns/cgroup")
+		l.Spec.Linux.Namespaces = slices.DeleteFunc(l.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace })
+		l.Spec.Linux.Namespaces = append(l.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace, Path: path})
+		return l
+	}
+	if r := runBox(t, c, second("second")); r.out != want+"\n" {
+		t.Errorf("printed %q, %q, want %s", r.out, r.err, want)
+	}
+	l := second("mapped")
+	l.Spec.Linux.Namespaces = append(l.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	l.Spec.Mounts = slices.DeleteFunc(l.Spec.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" }) // not its root's to mount
+	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	l.Spec.Linux.UIDMappings, l.Spec.Linux.GIDMappings = ids, ids
+	r, err := try(t, c, l)
+	switch {
+	case err == nil && r.out == want+"\n":
+	case err != nil && errs.Is(err, errs.Unsupported) && strings.Contains(err.Error(), "nsdelegate"):
+	default:
+		t.Errorf("with a user namespace: %q, %q, %v", r.out, r.err, err)
 	}
 }
 
