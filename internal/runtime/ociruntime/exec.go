@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -131,6 +132,9 @@ func (c *container) enter(ctx context.Context, p *specs.Process, groups []string
 	}
 	defer func() { _ = unix.Close(pidfd) }()
 	e := &runtime.Exec{ContainerID: c.ID, Process: p, IO: runtime.IO{TTY: p.Terminal}}
+	if size, err := unix.IoctlGetWinsize(int(os.Stdin.Fd()), unix.TIOCGWINSZ); err == nil && p.Terminal && p.ConsoleSize == nil {
+		e.IO.Console = [2]uint{uint(size.Row), uint(size.Col)} // the caller's
+	}
 	started, err := host.Exec(e, prog, group, ownStreams(p.Terminal), c.PID, pidfd, o)
 	if err != nil {
 		return nil, err

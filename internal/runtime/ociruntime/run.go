@@ -32,6 +32,7 @@ func (a *app) runVerb(fs *flag.FlagSet) func(context.Context, []string) error {
 		}
 		defer c.unlock()
 		w := watchSignals(ch)
+		w.resize() // before the command can look
 		if err := a.open(ctx, c); err != nil {
 			ch.kill()
 			return errors.Join(fmt.Errorf("%s run failed: %w", Name, err), a.destroy(ctx, c))
