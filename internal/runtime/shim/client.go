@@ -350,10 +350,43 @@ func (c *Client) Attach(ctx context.Context, id, execID string, want runtime.Att
 	if err != nil {
 		return nil, err
 	}
-	return stream{conn}, nil
+	return stream{conn, c}, nil
 }
 
-type stream struct{ *net.UnixConn }
+type stream struct {
+	*net.UnixConn
+	of *Client
+}
+
+// Close also replaces the connection that the stream has taken from the idle
+// ones: the next process is attached to and started without dialing.
+func (s stream) Close() error {
+	err := s.UnixConn.Close()
+	if err == nil { // not closed before
+		go s.of.spare()
+	}
+	return err
+}
+
+// spares is how many connections a start with a client takes: one becomes the
+// stream, one carries the request.
+const spares = 2
+
+// spare sees to it that so many are idle, if there is a shim to speak to.
+func (c *Client) spare() {
+	c.mu.Lock()
+	enough := c.isClosed() || len(c.idle) >= spares
+	c.mu.Unlock()
+	if enough {
+		return
+	}
+	// Only dialed: this is no reason to start a shim.
+	conn, err := c.o.dial()
+	if err != nil {
+		return
+	}
+	c.put(conn)
+}
 
 // Read ends with io.EOF also where the shim closed while input was under way.
 func (s stream) Read(p []byte) (int, error) {
