@@ -117,19 +117,19 @@ func upgrade(raw net.Conn, req *http.Request, proto string) (*Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, &notUpgraded{proto, resp.StatusCode, body}
+		return nil, &notUpgradedError{proto, resp.StatusCode, body}
 	}
 	conn.Header, conn.MediaType = resp.Header, resp.Header.Get("Content-Type")
 	return conn, nil
 }
 
-// notUpgraded is an answer in plain HTTP.
-type notUpgraded struct {
+// notUpgradedError is an answer in plain HTTP.
+type notUpgradedError struct {
 	proto  string
 	status int
 	body   []byte
 }
 
-func (e *notUpgraded) Error() string {
+func (e *notUpgradedError) Error() string {
 	return fmt.Sprintf("unable to upgrade to %s, received %d", e.proto, e.status)
 }

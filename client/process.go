@@ -37,7 +37,7 @@ func (c *Client) ExecRun(ctx context.Context, name string, r container.ExecCreat
 	if older := tooNew(err); older != "" && c.lower(older) {
 		conn, err = c.hijack(ctx, req, processProto)
 	}
-	var plain *notUpgraded
+	var plain *notUpgradedError
 	switch {
 	case err == nil:
 		return conn.Header.Get(execIDHeader), conn, nil
