@@ -20,6 +20,8 @@ import (
 type Child struct {
 	PID   int
 	PidFD int // non-blocking; the caller's to close
+	// Mounts is the mount namespace of one that was parked, once Go has succeeded.
+	Mounts *os.File
 
 	conn  *net.UnixConn
 	req   *request
@@ -39,6 +41,10 @@ func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 		if err != nil && console != nil {
 			_ = console.Close()
 			console = nil
+		}
+		if err != nil && c.Mounts != nil {
+			_ = c.Mounts.Close()
+			c.Mounts = nil
 		}
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
@@ -89,6 +95,8 @@ func (c *Child) hear(ctx context.Context) (console *os.File, created bool, err e
 			err = runtimeHooks(ctx, c.hooks, &c.state)
 		case a.Listener && r.fd >= 0:
 			err = c.passListener(ctx, r.fd)
+		case a.Mounts && r.fd >= 0 && c.Mounts == nil:
+			c.Mounts, r.fd = os.NewFile(uintptr(r.fd), "mounts"), -1
 		case a.Console && r.fd >= 0 && console == nil:
 			if err := unix.SetNonblock(r.fd, true); err != nil {
 				return nil, false, err

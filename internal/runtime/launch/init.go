@@ -62,6 +62,11 @@ type setup struct {
 }
 
 func become() error {
+	if len(os.Args) > 1 && os.Args[1] == parkedArg {
+		if err := arrive(); err != nil {
+			return err
+		}
+	}
 	var req request
 	if err := decode(rawFD(fdControl), &req); err != nil {
 		os.Exit(1) // the shim gave up, or is gone: nobody listens

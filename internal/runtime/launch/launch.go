@@ -167,11 +167,12 @@ func commandOf(p *specs.Process) *command {
 	}
 }
 
-// An answer comes from the child: the terminal or the listener of its seccomp
-// filter (with a descriptor), that it waits for the hooks of the runtime or at
+// An answer comes from the child: the terminal, the listener of its seccomp
+// filter or its mount namespace (with a descriptor), that it waits for the hooks of the runtime or at
 // its gate, that it is about to execute the command, or why it failed.
 type answer struct {
 	Console  bool
+	Mounts   bool
 	Listener bool
 	Hooks    bool
 	Created  bool

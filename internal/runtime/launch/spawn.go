@@ -41,6 +41,9 @@ type Options struct {
 	Gate *os.File
 	// Bundle is the directory of the specification, told to hooks.
 	Bundle string
+	// Parked, if set, becomes the process; [Parkable] has allowed it. If Start
+	// fails it is still the caller's to end.
+	Parked *Parked
 	ProcessOptions
 }
 
@@ -107,7 +110,12 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if ns.user >= 0 || slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return len(m.UIDMappings) > 0 }) {
 		s.prepare = &preparation{launch: l, req: req, ns: ns, files: files}
 	}
-	c, err := s.spawn()
+	var c *Child
+	if o.Parked != nil {
+		c, err = s.occupy(o.Parked)
+	} else {
+		c, err = s.spawn()
+	}
 	g.Born()
 	if errors.Is(err, unix.ENOENT) && ns.user >= 0 && ns.joins(unix.CLONE_NEWCGROUP) {
 		err = errs.Newf(errs.Unsupported, "control groups that are delegated with namespaces (nsdelegate) let nobody join a cgroup namespace and a user namespace: %w", err)
@@ -195,6 +203,7 @@ type spawning struct {
 	prepare    *preparation
 	offsets    map[string]specs.LinuxTimeOffset
 	processors string // where the child begins
+	args       []string
 }
 
 // spawn clones the child from a thread of its own. That thread joins
@@ -210,6 +219,9 @@ func (s *spawning) spawn() (*Child, error) {
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return nil, err
+	}
+	if s.args == nil {
+		s.args = []string{InitName}
 	}
 	c := &Child{conn: conn.(*net.UnixConn), req: s.req, PidFD: -1}
 	null, err := s.host.null.open()
@@ -312,7 +324,7 @@ func (s *spawning) clone(c *Child, attr *syscall.ProcAttr) error {
 	if s.ns.user >= 0 || s.ns.time >= 0 || s.ns.newTime {
 		return s.fork(c, attr)
 	}
-	pid, err := syscall.ForkExec(s.host.Exe, []string{InitName}, attr)
+	pid, err := syscall.ForkExec(s.host.Exe, s.args, attr)
 	if err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
@@ -324,7 +336,7 @@ func (s *spawning) clone(c *Child, attr *syscall.ProcAttr) error {
 func (s *spawning) fork(c *Child, attr *syscall.ProcAttr) (err error) {
 	f := &forked{
 		user: s.ns.user, time: s.ns.time, flags: s.ns.flags, cgroup: -1,
-		files: attr.Files, exe: s.host.Exe, argv: []string{InitName}, env: attr.Env,
+		files: attr.Files, exe: s.host.Exe, argv: s.args, env: attr.Env,
 	}
 	if attr.Sys.UseCgroupFD {
 		f.cgroup = attr.Sys.CgroupFD

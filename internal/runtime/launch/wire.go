@@ -137,6 +137,7 @@ func maybe[T any](c *coder, p **T, item func(*coder, *T)) {
 
 func (a *answer) fields(c *coder) {
 	c.flag(&a.Console)
+	c.flag(&a.Mounts)
 	c.flag(&a.Listener)
 	c.flag(&a.Hooks)
 	c.flag(&a.Created)

@@ -38,6 +38,7 @@ func (s *server) adopt() error {
 	}
 	s.found = nil
 	s.vault.claim(found)
+	go s.sweepLot(s.lot.left())
 	return nil
 }
 

@@ -11,6 +11,7 @@
 //	shim.sock      where clients connect (the directory is 0700, peers are checked)
 //	shim.lock      held by whoever is the shim
 //	keep.sock      of the keeper
+//	parked/N     link to the control group of a child that waits for a container
 //	c/ID/p-EXEC    record of a process: pid, start time, streams; later how it ended
 //	c/ID/N-EXEC    fifo of stream N
 //	c/ID/jN        journal of stream N: what is between its fifo and the log
@@ -51,6 +52,7 @@ type server struct {
 	log    *slog.Logger
 	pool   bufferPool
 	vault  vault
+	lot    lot
 	found  map[string]*os.File // in the keeper, while containers are adopted
 	lock   *os.File            // held on the run directory
 	kept   *handover           // of the program this process was before, while it is taken over
@@ -121,6 +123,7 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 	}
 	s.runtimes = &oci.Driver{Exe: s.host.Exe, Root: filepath.Join(dir, "oci"), Init: s.initFile, Hold: s.orphans.hold}
 	s.calm = sync.NewCond(&s.mu)
+	s.lot.s = s
 	s.vault.s, s.vault.files = s, make(map[string]*os.File)
 	return s, nil
 }

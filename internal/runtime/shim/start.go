@@ -41,13 +41,16 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 			return none, err
 		}
 	}
+	parked, over := s.lot.begin(l, group, prog)
+	defer over()
+	defer func() { s.unpark(parked) }()
+	var undo cleanup.Stack
+	defer undo.Run()
 	c := &container{id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
 	h, err := s.reserve(c, l.IO)
 	if err != nil {
 		return none, err
 	}
-	var undo cleanup.Stack
-	defer undo.Run()
 	undo.Push(func() { s.release(c); h.close() })
 	after := aftermathOf(l)
 	undo.Push(func() { s.afterEnd(c.id, after) })
@@ -64,13 +67,8 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		hub: h, child: true, done: make(chan struct{}),
 		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Name(), OwnPIDs: c.own, External: l.External, After: after},
 	}
-	clone := func(streams launch.Streams) (*newborn, error) {
-		child, err := s.host.Start(l, prog, group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root")})
-		if err != nil {
-			return nil, err
-		}
-		return cloned(child, mountNamespace(child)), nil
-	}
+	var ready *launch.Parked
+	clone := func(streams launch.Streams) (*newborn, error) { return s.spawn(c, l, prog, streams, &ready) }
 	if l.Restore != nil {
 		clone = func(streams launch.Streams) (*newborn, error) { return s.restore(ctx, c, l, streams) }
 	}
@@ -80,17 +78,21 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		}
 		clone = func(streams launch.Streams) (*newborn, error) { return s.createExternal(ctx, c, l, streams) }
 	} else {
-		if err := group.Create(); err != nil {
+		if ready, err = s.makeGroup(c, l, parked); err != nil {
 			return none, err
 		}
-		if err := group.Apply(l.Spec.Linux.Resources, true); err != nil {
-			s.warn(c.id, group.Delete())
-			return none, err
+		if ready != nil {
+			parked = nil // it is the container's from here on
 		}
 	}
 	undo.Push(func() { s.warn(c.id, group.Delete()) })
 	s.keepScope(c)
 	undo.Push(func() { s.letScopeGo(c) })
+	undo.Push(func() {
+		if ready != nil { // nobody took it
+			ready.End()
+		}
+	})
 	if err := s.run(ctx, c, p, l.Stdio, clone); err != nil {
 		return none, err
 	}
@@ -101,6 +103,50 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	s.mu.Unlock()
 	go s.watch(c, p)
 	return runtime.Started{PID: p.rec.PID, At: p.rec.StartedAt}, nil
+}
+
+// makeGroup makes the container's control group and sets its limits. The group of
+// a parked child becomes the container's: then that child is returned.
+func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild) (child *launch.Parked, err error) {
+	limits := l.Spec.Linux.Resources
+	if parked != nil {
+		if err = parked.group.Rename(c.group); err == nil {
+			child = parked.child
+			_ = os.Remove(parked.link)
+			if limits != nil {
+				rest := *limits
+				rest.Devices = nil // its group has these
+				limits = &rest
+			}
+		}
+	}
+	if child == nil {
+		if err := c.group.Create(); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.group.Apply(limits, true); err != nil {
+		if child != nil {
+			child.End()
+		}
+		s.warn(c.id, c.group.Delete())
+		return nil, err
+	}
+	return child, nil
+}
+
+// spawn makes the process that becomes the container's first: the parked one,
+// if there is one, which is gone from ready then.
+func (s *server) spawn(c *container, l *runtime.Launch, prog *seccomp.Program, streams launch.Streams, ready **launch.Parked) (*newborn, error) {
+	child, err := s.host.Start(l, prog, c.group, streams, launch.Options{MountPoint: filepath.Join(c.dir, "root"), Parked: *ready})
+	if err != nil {
+		return nil, err
+	}
+	if *ready != nil {
+		*ready = nil
+		return cloned(child, nil), nil
+	}
+	return cloned(child, mountNamespace(child)), nil
 }
 
 func ownsPIDs(spec *specs.Spec) bool {
@@ -201,6 +247,9 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 		}
 	}
 	undo.Release()
+	if child.late != nil && child.late.Mounts != nil {
+		c.mounts = child.late.Mounts
+	}
 	switch {
 	case console != nil && p.rec.IO.Passed:
 		p.hub.relay(console, passed)
@@ -218,13 +267,18 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 // newborn is a process that has still to become what was asked for.
 type newborn struct {
 	pid, pidfd int
-	mounts     *os.File // keeps the mounts of a container alive
+	mounts     *os.File      // keeps the mounts of a container alive
+	late       *launch.Child // has them once it is finished
 	finish     func(context.Context) (console *os.File, err error)
 	abort      func()
 }
 
 func cloned(child *launch.Child, mounts *os.File) *newborn {
-	return &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
+	n := &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
+	if mounts == nil {
+		n.late = child
+	}
+	return n
 }
 
 // keep makes a process's streams and pidfd outlive the shim.

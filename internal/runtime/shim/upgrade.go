@@ -64,6 +64,7 @@ func (s *server) upgrade(ctx context.Context, l *link, program *os.File) error {
 	if err := s.standStill(l); err != nil {
 		return errs.With(errs.Unavailable, fmt.Errorf("upgrade: %w", err))
 	}
+	s.lot.close()
 	s.log.Info("the shim gives way to another program", "containers", len(s.containers))
 	err = s.handOver(l, path)
 	s.log.Error("the shim stays what it is", "err", err)
@@ -294,6 +295,7 @@ func (s *server) goOn() {
 	s.turn.parking, s.turn.holding = false, false
 	held, all := s.turn.held, s.processes()
 	s.turn.held = nil
+	s.lot.open()
 	var links []*link
 	for l := range s.links {
 		if l.state == parked {

@@ -163,6 +163,23 @@ func (g *Group) OOMKills() (uint64, error) {
 	return keyed(text)["oom_kill"], err
 }
 
+// Rename gives a group of version 1, with the processes in it, the name of
+// another one that does not exist below the same parent.
+func (g *Group) Rename(to *Group) error {
+	from, dirs := g.dirs(), to.dirs()
+	for i := range from {
+		err := unix.Rename(from[i], dirs[i])
+		if err == nil {
+			continue
+		}
+		for j := range i {
+			_ = unix.Rename(dirs[j], from[j])
+		}
+		return &os.LinkError{Op: "rename", Old: from[i], New: dirs[i], Err: err}
+	}
+	return nil
+}
+
 // Delete removes the group with those below it, which must have no processes
 // any more; the last of them may still be leaving.
 func (g *Group) Delete() error {
