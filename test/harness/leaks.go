@@ -5,12 +5,14 @@ package harness
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -141,7 +143,12 @@ func (d *Daemon) checkGone() {
 	})
 	slices.Reverse(dirs)
 	for _, p := range dirs {
-		if err := os.Remove(p); err != nil {
+		err := os.Remove(p)
+		for try := 0; errors.Is(err, syscall.EBUSY) && try < 200; try++ { // a child that was parked there is about to end
+			time.Sleep(10 * time.Millisecond)
+			err = os.Remove(p)
+		}
+		if err != nil {
 			d.t.Errorf("remove cgroup: %v", err)
 		}
 	}

@@ -233,7 +233,7 @@ func (s *spawning) spawn() (*Child, error) {
 	attr := &syscall.ProcAttr{
 		Dir: "/",
 		// A child that lives for two milliseconds needs no garbage collector.
-		Env: []string{"GOGC=off", "GOMAXPROCS=1"},
+		Env: []string{"GOGC=off", "GOMAXPROCS=1", "GODEBUG=containermaxprocs=0"},
 		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: s.ns.flags, PidFD: &c.PidFD},
 	}
 	if s.req.Gate > 0 || s.req.Seccomp.Listens() { // two threads: neither may wait for the other

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
@@ -41,6 +43,7 @@ func inventoryOf(t *testing.T, c *Client) map[string]int {
 	}
 	for _, m := range sys.Mounts() {
 		dirs, err := filepath.Glob(filepath.Join(m.Host, runtimetest.CgroupParent(), "*", "cgroup.procs"))
+		dirs = slices.DeleteFunc(dirs, isParked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,8 +53,9 @@ func inventoryOf(t *testing.T, c *Client) map[string]int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, f := range tasks {
 		for _, child := range strings.Fields(readFile(f)) {
-			if strings.HasPrefix(readFile("/proc/"+child+"/cmdline"), keeperName) {
-				continue
+			cmd := readFile("/proc/" + child + "/cmdline")
+			if strings.HasPrefix(cmd, keeperName) || strings.HasPrefix(cmd, launch.InitName) {
+				continue // it waits for a container
 			}
 			n["processes"]++
 			for _, ns := range []string{"mnt", "net", "ipc", "uts", "pid", "cgroup"} {
