@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -20,6 +21,8 @@ type shimBench struct {
 	*bench
 	client *shim.Client
 	pid    int
+
+	unparked bool // have children cloned for the containers
 
 	mu    sync.Mutex
 	exits map[string]chan time.Time // by container
@@ -107,6 +110,9 @@ func (s *shimBench) start(ctx context.Context, slot int) (started, ended time.Du
 	s.exits[id] = news
 	s.mu.Unlock()
 	l := &runtime.Launch{ID: id, Spec: s.bundle.in(s.parent + "/" + id), Log: runtime.Log{Driver: "none"}}
+	if s.unparked {
+		l.Spec.Hooks = &specs.Hooks{} // which a parked child cannot run
+	}
 	at := time.Now()
 	if _, err := s.client.Start(ctx, l); err != nil {
 		return 0, 0, fmt.Errorf("start %s: %w", id, err)

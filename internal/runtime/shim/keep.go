@@ -80,6 +80,11 @@ func (v *vault) put(files map[string]*os.File) {
 func (v *vault) drop(names ...string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.dropThese(names)
+}
+
+// dropThese is drop; v.mu is held.
+func (v *vault) dropThese(names []string) {
 	names = slices.DeleteFunc(names, func(n string) bool { return v.files[n] == nil })
 	for _, n := range names {
 		delete(v.files, n)
@@ -89,10 +94,15 @@ func (v *vault) drop(names ...string) {
 	}
 }
 
-// dropProcess lets the keeper close all it has of a process.
-func (v *vault) dropProcess(r *record) {
-	name := key{r.ID, r.ExecID}.String()
-	v.drop(name+keptStdin, name+keptStdout, name+keptStderr, name+keptPIDFD)
+// dropProcess lets the keeper close all it has of a process, unless another one
+// has its name by now.
+func (v *vault) dropProcess(p *process) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	name := key{p.rec.ID, p.rec.ExecID}.String()
+	if f := v.files[name+keptPIDFD]; f == nil || f == p.pidfd {
+		v.dropThese([]string{name + keptStdin, name + keptStdout, name + keptStderr, name + keptPIDFD})
+	}
 }
 
 // send gives up to maxFDs descriptors to the keeper.

@@ -104,7 +104,6 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 		}
 	}
 	p.hub.finish(orphanGrace)
-	s.vault.dropProcess(&p.rec)
 	removeFifos(c.dir, p.rec.ExecID)
 	s.mu.Lock()
 	p.rec.Exit = &exit
@@ -128,6 +127,8 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 		}
 	}
 	s.mu.Unlock()
+	// Once it is recorded, and nobody waits for it.
+	s.vault.dropProcess(p)
 	if p.pidfd != nil {
 		_ = p.pidfd.Close()
 	}
