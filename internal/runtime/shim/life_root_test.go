@@ -190,6 +190,7 @@ func TestManyAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	runBox(t, c, runtimetest.Launch(t, lower, "warm", "true"))
+	parkingDone(t, c)
 	fds := count(t, pid)
 	var wg sync.WaitGroup
 	for i := range 50 {

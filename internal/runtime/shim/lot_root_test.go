@@ -45,6 +45,14 @@ func isParked(file string) bool {
 	return strings.HasPrefix(filepath.Base(filepath.Dir(file)), "parked-")
 }
 
+// parkingDone waits until the shim has what it will have, where it parks at all.
+func parkingDone(t *testing.T, c *Client) {
+	t.Helper()
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		stocked(t, c)
+	}
+}
+
 func lotOf(t *testing.T) *Client {
 	t.Helper()
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {

@@ -93,6 +93,7 @@ func TestScale(t *testing.T) {
 	ctx := t.Context()
 	rest := memoryOf(t, c)
 	runBox(t, c, runtimetest.Launch(t, lower, "warm", "true"))
+	parkingDone(t, c)
 	before := inventoryOf(t, c)
 	exits, err := c.Events(ctx)
 	if err != nil {

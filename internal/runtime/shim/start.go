@@ -78,11 +78,11 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 		}
 		clone = func(streams launch.Streams) (*newborn, error) { return s.createExternal(ctx, c, l, streams) }
 	} else {
-		if ready, err = s.makeGroup(c, l, parked); err != nil {
-			return none, err
-		}
-		if ready != nil {
+		if ready, err = s.makeGroup(c, l, parked); ready != nil {
 			parked = nil // it is the container's from here on
+		}
+		if err != nil {
+			return none, err
 		}
 	}
 	undo.Push(func() { s.warn(c.id, group.Delete()) })
@@ -106,7 +106,8 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 }
 
 // makeGroup makes the container's control group and sets its limits. The group of
-// a parked child becomes the container's: then that child is returned.
+// a parked child becomes the container's: then that child is returned, also if it
+// has ended since the limits could not be set.
 func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild) (child *launch.Parked, err error) {
 	limits := l.Spec.Linux.Resources
 	if parked != nil {
@@ -130,7 +131,7 @@ func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild)
 			child.End()
 		}
 		s.warn(c.id, c.group.Delete())
-		return nil, err
+		return child, err
 	}
 	return child, nil
 }
