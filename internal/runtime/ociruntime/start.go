@@ -38,6 +38,18 @@ func (a *app) start(*flag.FlagSet) func(context.Context, []string) error {
 	}
 }
 
+// settleScope tells systemd of a limit of processes that was too low for the
+// launcher: it would write what it knows back.
+func (a *app) settleScope(c *container) {
+	g, err := c.group()
+	if err == nil && g.Exists() {
+		err = g.SettlePIDs(c.Spec.Linux.Resources)
+	}
+	if err != nil {
+		a.log.Warn("systemd does not know the limit of processes", "container", c.ID, "err", err)
+	}
+}
+
 // open lets the command of a created container go.
 func (a *app) open(ctx context.Context, c *container) error {
 	n, err := a.listenNotify(c)
@@ -52,6 +64,7 @@ func (a *app) open(ctx context.Context, c *container) error {
 	if err := os.Remove(c.gate()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	a.settleScope(c)
 	a.poststart(ctx, c)
 	return n.relay(ctx, c)
 }
