@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skiff-containers/skiff/bench/peer"
@@ -29,6 +30,7 @@ type options struct {
 	only    string
 	load    string
 	noCLI   bool
+	grow    time.Duration
 }
 
 func main() {
@@ -38,9 +40,10 @@ func main() {
 	var o options
 	flag.StringVar(&o.engines, "engines", "skiff,docker", "which engines, comma separated")
 	flag.StringVar(&o.sizes, "sizes", "10,100,1000", "with how many containers and names of images")
-	flag.IntVar(&o.runs, "runs", 21, "samples of each call")
+	flag.IntVar(&o.runs, "runs", 11, "samples of each call")
 	flag.StringVar(&o.only, "calls", "", "which calls (substring); empty is all")
 	flag.StringVar(&o.load, "load", "500 20", "clients and seconds of the load; empty is none")
+	flag.DurationVar(&o.grow, "grow", 50*time.Second, "how long an engine may take to make each size's containers")
 	flag.BoolVar(&o.noCLI, "no-cli", false, "leave the command lines out")
 	flag.Parse()
 	if !peer.Inside() {
@@ -60,13 +63,15 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	var subjects []*subject
-	defer func() {
+	stop := sync.OnceFunc(func() {
 		for _, s := range subjects {
 			s.Stop()
 		}
-	}()
+		_ = os.RemoveAll(dir)
+	})
+	defer stop()
+	peer.OnSignal(stop)
 	for name := range strings.SplitSeq(o.engines, ",") {
 		e, why := peer.New(name, filepath.Join(dir, name))
 		if e == nil {
@@ -116,14 +121,14 @@ func growing(o options, subjects []*subject) error {
 	for _, n := range sizes {
 		for _, s := range subjects {
 			begin := time.Now()
-			if err := s.grow(n); err != nil {
+			if err := s.grow(n, o.grow); err != nil {
 				return fmt.Errorf("%s: with %d containers: %w", s.Name, n, err)
 			}
 			fmt.Printf("%s has %d containers (%d running) and %d names of %d images, after %.1f s\n",
 				s.Name, s.made, len(s.running), s.tags, s.images, time.Since(begin).Seconds())
 		}
 		head(n, subjects)
-		for _, c := range calls(n, o.noCLI) {
+		for _, c := range calls(o.noCLI) {
 			if !strings.Contains(c.name, o.only) {
 				continue
 			}

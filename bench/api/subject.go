@@ -50,10 +50,11 @@ func (s *subject) prepare(dir string) error {
 
 func name(i int) string { return "c" + strconv.Itoa(i) }
 
-// grow makes what is missing of n containers and n names of images.
-func (s *subject) grow(n int) error {
+// grow makes what is missing of n containers and n names of images. It takes no
+// more new containers than it can make in time, and then has fewer.
+func (s *subject) grow(n int, limit time.Duration) error {
 	ctx := context.Background()
-	for ; s.made < n; s.made++ {
+	for end := time.Now().Add(limit); s.made < n && time.Now().Before(end); s.made++ {
 		if _, err := s.wire.call(ctx, "POST", "/containers/create?name="+name(s.made), createBody(s.made)); err != nil {
 			return err
 		}

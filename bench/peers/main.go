@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/skiff-containers/skiff/bench/peer"
@@ -51,7 +52,6 @@ func run(runs int, gap time.Duration, names []string, only string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	var engines []*peer.Engine
 	for _, n := range names {
 		e, why := peer.New(n, filepath.Join(dir, n))
@@ -61,11 +61,14 @@ func run(runs int, gap time.Duration, names []string, only string) error {
 		}
 		engines = append(engines, e)
 	}
-	defer func() {
+	stop := sync.OnceFunc(func() {
 		for _, e := range engines {
 			e.Stop()
 		}
-	}()
+		_ = os.RemoveAll(dir)
+	})
+	defer stop()
+	peer.OnSignal(stop)
 	for _, e := range engines {
 		if err := e.Start(); err != nil {
 			return fmt.Errorf("start %s: %w", e.Name, err)

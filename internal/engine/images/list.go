@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 
@@ -139,17 +138,14 @@ func (s *Service) wanted(ctx context.Context, f filter.Set) (func(*entry) (tags,
 		if !f.Labels("label", e.Config.Config.Labels) || f.Has("label!") && !withoutLabels(f, e.Config.Config.Labels) {
 			return nil, nil, false
 		}
-		tags, digests := e.repoTags(), e.repoDigests()
-		if f.Has("reference") {
-			tags, digests = e.matching(f["reference"])
-			if len(tags)+len(digests) == 0 {
-				return nil, nil, false
-			}
-		}
 		if f.Has("dangling") && e.dangling() != onlyDangling {
 			return nil, nil, false
 		}
-		return tags, digests, true
+		if !f.Has("reference") {
+			return e.repoTags(), e.repoDigests(), true
+		}
+		tags, digests := e.matching(f["reference"])
+		return tags, digests, len(tags)+len(digests) > 0
 	}, nil
 }
 
@@ -203,8 +199,9 @@ func (e *entry) matching(patterns []string) (tags, digests []string) {
 			continue
 		}
 		ok := slices.ContainsFunc(patterns, func(p string) bool {
-			m, err := reference.FamiliarMatch(p, r.ref)
-			return err == nil && m
+			whole, err := path.Match(p, r.familiar)
+			repo, _ := path.Match(p, r.repo)
+			return err == nil && (whole || repo)
 		})
 		if !ok {
 			continue

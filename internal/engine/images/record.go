@@ -30,6 +30,7 @@ type record struct {
 	images.Image
 	ref      reference.Named // nil: the image has no name
 	familiar string          // what people call it; "" without a name
+	repo     string          // that without tag and digest
 }
 
 func (r *record) tag() (reference.NamedTagged, bool) {
@@ -54,7 +55,7 @@ func (s *Service) records(ctx context.Context) ([]record, error) {
 			if err != nil {
 				continue
 			}
-			r.ref, r.familiar = n, reference.FamiliarString(n)
+			r.ref, r.familiar, r.repo = n, reference.FamiliarString(n), reference.FamiliarName(n)
 		}
 		out = append(out, r)
 	}

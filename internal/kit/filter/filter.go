@@ -69,13 +69,22 @@ func (s Set) Fuzzy(key, value string) bool { return s.Matcher(key)(value) }
 func (s Set) Matcher(key string) func(value string) bool {
 	wanted := s[key]
 	compiled := make([]*regexp.Regexp, len(wanted)) // nil: a prefix
+	literal := make([]bool, len(wanted))            // an expression that is plain text
 	for i, w := range wanted {
-		compiled[i], _ = regexp.Compile(w)
+		if re, err := regexp.Compile(w); err == nil {
+			var prefix string
+			prefix, literal[i] = re.LiteralPrefix()
+			literal[i] = literal[i] && prefix == w
+			compiled[i] = re
+		}
 	}
 	return func(value string) bool {
 		for i, w := range wanted {
-			re := compiled[i]
-			if w == value || re != nil && re.MatchString(value) || re == nil && strings.HasPrefix(value, w) {
+			switch re := compiled[i]; {
+			case literal[i] && strings.Contains(value, w),
+				w == value,
+				!literal[i] && re != nil && re.MatchString(value),
+				re == nil && strings.HasPrefix(value, w):
 				return true
 			}
 		}
