@@ -106,6 +106,12 @@ func documentOf(table []*expectation, scripts, steps int) string {
 
 func cell(s string, most int) string {
 	s = strings.TrimSpace(strings.TrimPrefix(s, "Error response from daemon: "))
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return -1
+		}
+		return r
+	}, s)
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most-1]) + "…"
 	}

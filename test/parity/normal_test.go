@@ -17,6 +17,7 @@ var rewrites = []struct {
 	re *regexp.Regexp
 	to string
 }{
+	{regexp.MustCompile(`\x1b\[[0-9;]*m|\x00`), ""},
 	{regexp.MustCompile(`0001-01-01T00:00:00Z`), "<never>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?(Z|[+-]\d\d:?\d\d))?( UTC)?`), "<time>"},
 	{regexp.MustCompile(`(About an?|Less than a|\d+) (second|minute|hour)s?( ago)?`), "<ago>"},
