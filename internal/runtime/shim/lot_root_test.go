@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
 // parkedIn lists the links to what a shim has parked, and the processes that
@@ -169,6 +170,19 @@ func TestParkedUpgrade(t *testing.T) {
 
 // Other limits of devices, or another parent: not what was parked for.
 func TestParkedForAnother(t *testing.T) {
+	t.Cleanup(func() { // after the shim's end
+		sys, err := cgroup.Detect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := sys.Open(runtimetest.CgroupParent() + "/deeper")
+		if err == nil {
+			err = g.Delete()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
 	c, lower := lotOf(t), runtimetest.Rootfs(t)
 	runBox(t, c, runtimetest.Launch(t, lower, "first", "true"))
 	names, _ := stocked(t, c)
