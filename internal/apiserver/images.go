@@ -49,6 +49,9 @@ func (s *Server) imageList(w http.ResponseWriter, r *request) error {
 		f["reference"] = []string{name}
 	}
 	if r.flag("identity") && !r.v.before(54) {
+		if !r.flag("manifests") {
+			return errs.New(errs.Invalid, "identity requires manifests=1")
+		}
 		return errs.New(errs.Unsupported, "identities of images are not supported")
 	}
 	is, err := s.Images.List(r.Context(), images.ListOptions{

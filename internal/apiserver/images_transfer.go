@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -98,8 +99,14 @@ func (s *Server) fetch(ctx context.Context, src string, sink progress.Sink) (io.
 	if s.o.Fetch == nil {
 		return nil, errs.New(errs.Unsupported, "importing from a URL is not supported: download it and import the file")
 	}
-	sink.Emit(progress.Event{Status: "Downloading from " + src})
-	return s.o.Fetch(ctx, src)
+	if _, err := url.Parse(src); err != nil {
+		return nil, errs.With(errs.Invalid, err)
+	}
+	in, err := s.o.Fetch(ctx, src)
+	if err == nil { // an answer begun could not tell of a failure by its status
+		sink.Emit(progress.Event{Status: "Downloading from " + src})
+	}
+	return in, err
 }
 
 func (s *Server) imagePush(w http.ResponseWriter, r *request) error {
@@ -159,7 +166,7 @@ func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
 	}
 	quiet := r.flagOr("quiet", true)
 	fullDuplex(w)
-	return report(w, r, func(sink progress.Sink) error {
+	return reportAll(w, r, func(sink progress.Sink) error {
 		if quiet {
 			sink = withoutCounters(sink)
 		}

@@ -172,6 +172,16 @@ func report(w http.ResponseWriter, r *request, verb func(progress.Sink) error) e
 	return rep.finish(verb(rep))
 }
 
+// reportAll is report for a verb whose failure is always a report too.
+func reportAll(w http.ResponseWriter, r *request, verb func(progress.Sink) error) error {
+	rep := newReporter(w, r.v)
+	defer rep.close()
+	if err := verb(rep); err != nil {
+		rep.send(rep.failure(err), false)
+	}
+	return rep.finish(nil)
+}
+
 func (r *reporter) failure(err error) message {
 	m := message{Error: &jsonstream.Error{Message: err.Error()}}
 	var je *jsonstream.Error

@@ -2,6 +2,8 @@ package apiserver
 
 import (
 	"encoding/json"
+	"errors"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -56,9 +58,13 @@ func (q query) number(key string) (int64, error) {
 // size returns the parameter of a terminal's size, which must be there.
 func (q query) size(key, what string) (uint, error) {
 	s := q.get(key)
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil {
-		return 0, errs.Newf(errs.Invalid, "invalid resize %s %q", what, s)
+	n, err := strconv.ParseInt(s, 10, 64)
+	var bad *strconv.NumError
+	switch {
+	case errors.As(err, &bad):
+		return 0, errs.Newf(errs.Invalid, "invalid resize %s %q: %w", what, s, bad.Err)
+	case n < 0 || n > math.MaxUint32:
+		return 0, errs.Newf(errs.Invalid, "invalid resize %s %q: %w", what, s, strconv.ErrRange)
 	}
 	return uint(n), nil
 }

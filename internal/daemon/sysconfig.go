@@ -48,7 +48,11 @@ func fetchURL(ctx context.Context, url string) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
-		return nil, errs.Newf(errs.Unavailable, "%s answered %s", url, resp.Status)
+		kind := errs.Unavailable
+		if resp.StatusCode == http.StatusNotFound {
+			kind = errs.NotFound
+		}
+		return nil, errs.Newf(kind, "%s answered %s", url, resp.Status)
 	}
 	return resp.Body, nil
 }

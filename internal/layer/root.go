@@ -283,7 +283,7 @@ func (p place) stat(st *unix.Stat_t) error {
 // archiveName is what the thing at p is called in an archive: its own last
 // name, or "." where the path asks for the content.
 func archiveName(p string) string {
-	if p == "" || p == "." || strings.HasSuffix(p, "/.") {
+	if p == "" || p == "." || strings.HasSuffix(p, "/.") || path.Clean(p) == "." || strings.HasSuffix(p, "/./") && path.Clean(p) == "/" {
 		return "."
 	}
 	return path.Base(path.Join("/", p))

@@ -28,6 +28,10 @@ func userSubnet(v6 bool) string {
 	return "skiff.user-subnet"
 }
 
+// optNoOptions marks there that the request had no options: inspect tells
+// none from an empty set, as docker's does.
+const optNoOptions = "skiff.no-options"
+
 // Create makes a user-defined network.
 func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network.CreateResponse, error) {
 	rec, warning, err := m.declared(r)
@@ -123,6 +127,9 @@ func (m *Manager) declared(r *network.CreateRequest) (rec Record, warning string
 			warning = "subnet " + given[0].Subnet.String() + " is not used: " + name + " is not enabled"
 		}
 	}
+	if r.IPAM == nil || r.IPAM.Options == nil {
+		rec.IPAM.Options[optNoOptions] = strconv.FormatBool(true)
+	}
 	return rec, warning, nil
 }
 
@@ -156,7 +163,7 @@ func subnetsOf(i *network.IPAM, v6 bool) (out []network.IPAMConfig) {
 }
 
 // networkName allows one letter too, unlike the names of containers.
-var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_. -]{0,127}$`)
 
 func checkRequest(r *network.CreateRequest) error {
 	switch r.Name {

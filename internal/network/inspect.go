@@ -81,6 +81,9 @@ func (l *lan) inspect() network.Inspect {
 	for _, v6 := range []bool{false, true} {
 		delete(out.IPAM.Options, userSubnet(v6))
 	}
+	if out.IPAM.Options[optNoOptions] != "" {
+		out.IPAM.Options = nil
+	}
 	out.IPAM.Config = slices.Clone(l.rec.IPAM.Config)
 	out.Options, out.Labels = maps.Clone(l.rec.Options), maps.Clone(l.rec.Labels)
 	for _, e := range l.active() {

@@ -68,6 +68,9 @@ func (s *Service) openLive(ctx context.Context, c *ctr, pid int) (Root, error) {
 
 // pathErr gives a missing path docker's words.
 func pathErr(err error, file, ref string) error {
+	if errors.Is(err, unix.ENOTDIR) && strings.HasSuffix(file, "/") {
+		return errs.Newf(errs.Invalid, "%s in container %s: not a directory", file, ref)
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errs.Is(err, errs.NotFound) {
 		return errs.Newf(errs.NotFound, "Could not find the file %s in container %s", file, ref)
 	}

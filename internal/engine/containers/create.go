@@ -70,6 +70,9 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 	if err := validateNetMode(&cfg, host, nets); err != nil {
 		return nil, err
 	}
+	if err := s.checkOthers(host); err != nil {
+		return nil, err
+	}
 	name, err := s.reserveName(o.Name, id)
 	if err != nil {
 		return nil, err

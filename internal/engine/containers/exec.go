@@ -208,14 +208,14 @@ func (s *Service) ExecAttach(ctx context.Context, execID string, o ExecStartOpti
 	}
 	if err := s.runExec(ctx, rec, e, o); err != nil {
 		_ = stream.Close()
-		return &session{tty: e.req.Tty, replay: errorStream(err, e.req.Tty)}, nil
+		return &session{tty: o.TTY, replay: errorStream(err, o.TTY)}, nil
 	}
 	out := &session{stream: stream, tty: e.req.Tty, ended: e.done}
 	if e.req.Tty {
 		out.keys.keys = e.keys
 	}
 	out.onDetach = func() { s.event(rec, apievents.ActionExecDetach, map[string]string{"execID": e.id}) }
-	return out, nil
+	return reframed(out, o.TTY), nil
 }
 
 // errorStream gives an error to a client the way docker does: as output.

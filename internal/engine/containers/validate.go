@@ -1,7 +1,9 @@
 package containers
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -89,8 +91,8 @@ func (s *Service) normalize(h *container.HostConfig, nc *network.NetworkingConfi
 		h.PidsLimit = nil
 	}
 	spec.Defaults(h, s.o.Spec.Host, s.o.Spec.ShmSize)
-	// A joined container is meant by identity: it may be renamed. One that does
-	// not exist is told of at start, as docker does.
+	// A joined container is meant by identity: it may be renamed. Whether it
+	// exists is checkOthers's to tell, or for a network the start's, as with docker.
 	join := func(ref string) string {
 		if c, err := s.index.get(ref); err == nil {
 			return "container:" + c.id
@@ -106,6 +108,32 @@ func (s *Service) normalize(h *container.HostConfig, nc *network.NetworkingConfi
 	if h.NetworkMode.IsContainer() && h.NetworkMode.ConnectedContainer() != "" {
 		h.NetworkMode = container.NetworkMode(join(h.NetworkMode.ConnectedContainer()))
 	}
+}
+
+// checkOthers refuses a container that needs another one which does not exist.
+func (s *Service) checkOthers(h *container.HostConfig) error {
+	var refs []string
+	if h.PidMode.IsContainer() {
+		refs = append(refs, h.PidMode.Container())
+	}
+	if h.IpcMode.IsContainer() {
+		refs = append(refs, h.IpcMode.Container())
+	}
+	for _, ref := range refs {
+		if _, err := s.index.get(ref); err != nil {
+			return errs.With(errs.Invalid, err)
+		}
+	}
+	if h.NetworkMode.IsUserDefined() { // links are names there, of containers that may come later
+		return nil
+	}
+	for _, l := range h.Links {
+		ref, _, _ := strings.Cut(l, ":")
+		if _, err := s.index.get(ref); err != nil {
+			return errs.With(errs.Invalid, fmt.Errorf("could not get container for %s: %w", ref, err))
+		}
+	}
+	return nil
 }
 
 // declaredEndpoints is what a container is to be attached to, by network name.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 
@@ -201,7 +202,7 @@ func (e *entry) matching(patterns []string) (tags, digests []string) {
 		ok := slices.ContainsFunc(patterns, func(p string) bool {
 			whole, err := path.Match(p, r.familiar)
 			repo, _ := path.Match(p, r.repo)
-			return err == nil && (whole || repo)
+			return err == nil && (whole || repo || matchesWhole(p, r.ref))
 		})
 		if !ok {
 			continue
@@ -215,6 +216,20 @@ func (e *entry) matching(patterns []string) (tags, digests []string) {
 	slices.Sort(tags)
 	slices.Sort(digests)
 	return tags, digests
+}
+
+// matchesWhole matches a pattern against a name with its domain.
+func matchesWhole(pattern string, ref reference.Reference) bool {
+	named, ok := ref.(reference.Named)
+	if !ok {
+		return false
+	}
+	for _, s := range []string{named.String(), named.Name()} {
+		if m, err := path.Match(pattern, s); err == nil && m {
+			return true
+		}
+	}
+	return false
 }
 
 // Size is what the image's layers take on the disk.

@@ -229,7 +229,7 @@ func (s *server) resize(c *container, execID string, height, width uint) error {
 	defer p.hub.mu.Unlock()
 	if !p.hub.io.TTY || p.hub.stdin == nil {
 		if p.hub.ended {
-			return errs.Newf(errs.Conflict, "process %s of container %s has ended", execID, c.id)
+			return errs.Newf(errs.Conflict, "process %s of container %s is not running", execID, c.id)
 		}
 		return errs.Newf(errs.Invalid, "process %s of container %s has no terminal", execID, c.id)
 	}
