@@ -76,6 +76,9 @@ func (w *jsonWriter) Replay(stream byte, at time.Time, p []byte, since Place) er
 	w.mu.Unlock()
 	err = w.Write(stream, at, p)
 	w.mu.Lock()
+	if w.skip[stream-1] > 0 { // what would be held back is there too: the log was closed
+		w.held[stream-1] = nil
+	}
 	w.skip[stream-1] = 0
 	w.mu.Unlock()
 	return err
