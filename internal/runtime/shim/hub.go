@@ -100,11 +100,7 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 	if err != nil {
 		return
 	}
-	read, j := unix.Read, h.journals[stream-1]
-	log, _ := h.writer().(logs.Replayer)
-	if j != nil && log != nil {
-		read = func(fd int, p []byte) (int, error) { return j.take(log, fd, p) }
-	}
+	read, logged := h.journaled(stream)
 	grown := false
 	for {
 		var buf *[]byte
@@ -124,7 +120,7 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 		})
 		if err != nil { // closed, or its time is up: what is there already is still read
 			if !h.isHalted() { // by the next shim, if this one is being replaced
-				h.drain(pool, stream, rc)
+				h.drain(pool, stream, rc, read, logged)
 			}
 			return
 		}
@@ -140,7 +136,21 @@ func (h *hub) carry(pool *bufferPool, stream byte, f *os.File) {
 		}
 		h.print(stream, time.Now(), (*buf)[:n])
 		pool.p.Put(buf)
-		if j != nil && log != nil && j.logged(log) != nil {
+		logged()
+	}
+}
+
+// journaled tells how a stream is read, and what to do when that is logged: by
+// way of its journal, if it has one.
+func (h *hub) journaled(stream byte) (read func(fd int, p []byte) (int, error), logged func()) {
+	j := h.journals[stream-1]
+	log, ok := h.writer().(logs.Replayer)
+	if j == nil || !ok {
+		return unix.Read, func() {}
+	}
+	read = func(fd int, p []byte) (int, error) { return j.take(log, fd, p) }
+	return read, func() {
+		if j.logged(log) != nil {
 			h.log.Warn("a container's output is not safe from a kill of the shim", "journal", j.path)
 		}
 	}
@@ -167,15 +177,20 @@ func (h *hub) recover(out LogWriter) {
 }
 
 // drain reads what a pipe holds, and no more than a pipe can hold.
-func (h *hub) drain(pool *bufferPool, stream byte, rc syscall.RawConn) {
+func (h *hub) drain(pool *bufferPool, stream byte, rc syscall.RawConn, read func(int, []byte) (int, error), logged func()) {
 	buf := pool.get()
 	defer pool.p.Put(buf)
 	for total := 0; total < 1<<20; {
-		n := 0
-		if rc.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), *buf) }) != nil || n <= 0 {
+		n, rerr := 0, error(nil)
+		err := rc.Control(func(fd uintptr) { n, rerr = read(int(fd), *buf) })
+		if rerr == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
 			return
 		}
 		h.print(stream, time.Now(), (*buf)[:n])
+		logged()
 		total += n
 	}
 }
