@@ -145,7 +145,7 @@ func TestAccess(t *testing.T) {
 		}
 	}
 	rep, err := ours.Post("https://127.0.0.1:2377/containers/create", "application/json", strings.NewReader(`{"Image":"img"}`))
-	if err != nil || rep.StatusCode != 403 {
+	if err != nil || rep.StatusCode != http.StatusForbidden {
 		t.Errorf("create through the address for looking: %v %v", rep, err)
 	}
 	if err == nil {

@@ -60,10 +60,10 @@ func (a *app) exec(fs *flag.FlagSet) func(context.Context, []string) error {
 			if a.logFile {
 				_, _ = fmt.Fprintf(a.err, "exec failed: %v\n", err)
 			}
-			return exitCode(255)
+			return exitError(255)
 		}
 		if code != 0 {
-			return exitCode(code)
+			return exitError(code)
 		}
 		return nil
 	}
@@ -159,18 +159,18 @@ func subGroup(sys *cgroup.System, own string, named []string) (*cgroup.Group, er
 	if len(named) > 1 {
 		return nil, errs.New(errs.Unsupported, "--cgroup: one group only is supported")
 	}
-	for _, n := range named {
-		if strings.Contains(n, ":") {
-			return nil, errs.Newf(errs.Unsupported, "--cgroup %s: a group for single controllers is not supported", n)
-		}
-		g, err := sys.Open(path.Join(g.Path(), path.Clean("/"+n)))
-		if err != nil {
-			return nil, errs.With(errs.Invalid, err)
-		}
-		if !g.Exists() {
-			return nil, errs.Newf(errs.NotFound, "--cgroup %s: no such control group in the container", n)
-		}
+	if len(named) == 0 {
 		return g, nil
+	}
+	name := named[0]
+	if strings.Contains(name, ":") {
+		return nil, errs.Newf(errs.Unsupported, "--cgroup %s: a group for single controllers is not supported", name)
+	}
+	if g, err = sys.Open(path.Join(g.Path(), path.Clean("/"+name))); err != nil {
+		return nil, errs.With(errs.Invalid, err)
+	}
+	if !g.Exists() {
+		return nil, errs.Newf(errs.NotFound, "--cgroup %s: no such control group in the container", name)
 	}
 	return g, nil
 }

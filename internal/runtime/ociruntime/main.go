@@ -59,17 +59,17 @@ type app struct {
 	err     io.Writer
 }
 
-// exitCode ends the program as a container's process did.
-type exitCode int
+// exitError ends the program as a container's process did.
+type exitError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
+func (c exitError) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
 
 // Main runs one command and returns the exit code.
 func Main(args []string) int {
 	debug.SetGCPercent(400) // a few milliseconds of life
 	a := &app{log: newLogger(os.Stderr, "text", false), in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	err := a.run(context.Background(), args)
-	var code exitCode
+	var code exitError
 	switch {
 	case err == nil:
 		return 0

@@ -52,7 +52,7 @@ func (a *app) restore(fs *flag.FlagSet) func(context.Context, []string) error {
 			err = a.forget(ctx, c)
 		}
 		if err == nil && code != 0 {
-			err = exitCode(code)
+			err = exitError(code)
 		}
 		return err
 	}

@@ -51,7 +51,7 @@ func (a *app) runVerb(fs *flag.FlagSet) func(context.Context, []string) error {
 			}
 		}
 		if code != 0 {
-			return exitCode(code)
+			return exitError(code)
 		}
 		return nil
 	}

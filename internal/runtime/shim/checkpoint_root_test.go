@@ -79,8 +79,8 @@ func TestCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { return count() > at+5 })
-	if ppid, pid := field(readFile("/proc/"+strconv.Itoa(st.PID)+"/status"), "PPid:"), 0; ppid != "" {
-		if pid, err = c.Hello(ctx); err != nil || ppid != strconv.Itoa(pid) {
+	if ppid := field(readFile("/proc/"+strconv.Itoa(st.PID)+"/status"), "PPid:"); ppid != "" {
+		if pid, err := c.Hello(ctx); err != nil || ppid != strconv.Itoa(pid) {
 			t.Errorf("its parent is %s, the shim %d, %v", ppid, pid, err)
 		}
 	}

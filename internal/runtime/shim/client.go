@@ -152,7 +152,7 @@ func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixCon
 			if req.repeatable() && attempt < maxAttempts {
 				continue
 			}
-			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, lostAnswer{err}))
+			return nil, nil, errs.With(errs.Unavailable, fmt.Errorf("shim: %s: %w", req.Op, lostError{err}))
 		}
 		if err := resp.err(); err != nil {
 			c.put(conn)
@@ -162,11 +162,11 @@ func (c *Client) ask(ctx context.Context, req *request, fds []int) (*net.UnixCon
 	}
 }
 
-// lostAnswer is a connection that broke: nobody knows whether the shim has done
+// lostError is a connection that broke: nobody knows whether the shim has done
 // what it was asked.
-type lostAnswer struct{ error }
+type lostError struct{ error }
 
-func (e lostAnswer) Unwrap() error { return e.error }
+func (e lostError) Unwrap() error { return e.error }
 
 func (c *Client) call(ctx context.Context, req *request, fds ...int) (*response, error) {
 	conn, resp, err := c.ask(ctx, req, fds)
@@ -256,7 +256,7 @@ func (c *Client) begin(ctx context.Context, k key, req *request, fds []int) (run
 		if err == nil {
 			return r.Started, nil
 		}
-		var lost lostAnswer
+		var lost lostError
 		if req.Op != "start" || !errors.As(err, &lost) || ctx.Err() != nil {
 			return runtime.Started{}, err
 		}
