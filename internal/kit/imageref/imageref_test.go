@@ -24,9 +24,9 @@ func same(t *testing.T, s string) {
 	t.Helper()
 	got, err := Parse(s)
 	want, werr := reference.ParseNormalizedNamed(s)
-	if werr == nil && reference.Domain(want) == "" {
-		// What has a dot is taken for a registry and then, for its underscore, for a
-		// path: a name of no registry, which nothing could pull. It is refused here.
+	if registry, _ := splitDomain(s); !isDomain(registry) {
+		// The reference takes such a registry, with an underscore, for a path: a name of
+		// no registry, which nothing could pull.
 		if err == nil {
 			t.Fatalf("%q: %+v, though it names no registry", s, got)
 		}
