@@ -65,6 +65,37 @@ func OpenPID(pid int) (*Root, error) {
 	return &Root{fd: fd}, nil
 }
 
+// OpenMount opens the mount that is the root of a running process's mount
+// namespace, without what is mounted in it: a second mount of the same layers
+// would be one that the kernel promises nothing about. The caller makes sure
+// that the pid is still the one meant, once it is open. The kernel refuses
+// (EINVAL) where what is mounted in it hides something from its own user namespace.
+func OpenMount(pid int) (*Root, error) {
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	fd := -1
+	err = onOwnThread(func() error {
+		// A thread that shares its directories with others may not enter.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("enter the mount namespace of process %d: %w", pid, err)
+		}
+		// To enter leads to its root.
+		var err error
+		fd, err = mnt.Clone(unix.AT_FDCWD, "/", false)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Root{fd: fd}, nil
+}
+
 // Close unmounts what OpenRoot mounted.
 func (r *Root) Close() error {
 	err := unix.Close(r.fd)
@@ -169,26 +200,31 @@ func mountByPage(r *runtime.Rootfs) (fd int, err error) {
 // inMountNamespace runs f on a thread with a mount namespace of its own, which
 // nothing leaves: the thread ends with it.
 func inMountNamespace(f func() error) error {
+	return onOwnThread(func() error {
+		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err != nil {
+			return fmt.Errorf("make a mount namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// onOwnThread runs f on a thread that ends with it.
+func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		goruntime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The process's first thread must stay as it is: /proc/self is made of
 			// it, and it does not end. Kept busy, it leaves the work to another.
-			done <- inMountNamespace(f)
+			done <- onOwnThread(f)
 			goruntime.UnlockOSThread()
 			return
 		}
-		// Never unlocked.
-		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err != nil {
-			done <- fmt.Errorf("make a mount namespace: %w", err)
-			return
-		}
-		done <- f()
+		done <- f() // never unlocked
 	}()
 	return <-done
 }

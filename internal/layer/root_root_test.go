@@ -11,9 +11,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -360,6 +362,50 @@ func TestOpenPID(t *testing.T) {
 	}
 	if err := root.Untar(ctx, "/proc", bytes.NewReader(makeTar(t)), layer.UntarOptions{}); !errs.Is(err, errs.Invalid) {
 		t.Error(err)
+	}
+}
+
+// TestOpenMount: the root of a process without what is mounted in it, which the
+// kernel does not take apart for a user namespace that must not see beneath.
+func TestOpenMount(t *testing.T) {
+	before := mounts(t)
+	for _, tc := range []struct {
+		name  string
+		flags uintptr
+		want  error
+	}{{"own mounts", unix.CLONE_NEWNS, nil}, {"own users", unix.CLONE_NEWNS | unix.CLONE_NEWUSER, unix.EINVAL}} {
+		t.Run(tc.name, func(t *testing.T) {
+			// It tells that it is there, in its namespaces.
+			c := exec.Command("sh", "-c", "echo; exec sleep 1000")
+			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: tc.flags}
+			out, err := c.StdoutPipe()
+			must(t, err)
+			must(t, c.Start())
+			defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			root, err := layer.OpenMount(c.Process.Pid)
+			if !errors.Is(err, tc.want) {
+				t.Fatal(err)
+			}
+			if err != nil {
+				return
+			}
+			defer func() { _ = root.Close() }()
+			if st, err := root.Stat(ctx, "/proc"); err != nil || !st.Mode.IsDir() {
+				t.Errorf("%+v %v", st, err)
+			}
+			if st, err := root.Stat(ctx, "/proc/self"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("what is mounted is there: %+v %v", st, err)
+			}
+		})
+	}
+	if _, err := layer.OpenMount(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if mounts(t) != before {
+		t.Error("something is left mounted")
 	}
 }
 

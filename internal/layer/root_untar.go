@@ -386,6 +386,12 @@ func (r *Root) lookup(spec string) (uid, gid int, err error) {
 	return found.Uid, found.Gid, nil
 }
 
+// CheckUser refuses a user or group that the container's own files do not know.
+func (r *Root) CheckUser(spec string) error {
+	_, _, err := r.lookup(spec)
+	return err
+}
+
 // userFile opens a regular file of the container's, or nothing if there is none.
 func (r *Root) userFile(p string) (io.ReadCloser, error) {
 	fd, err := mnt.OpenIn(r.fd, p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)

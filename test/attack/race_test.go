@@ -157,6 +157,19 @@ func TestCVE_2018_15664_CopyRace(t *testing.T) {
 	})
 }
 
+// docker export walks through the same directories, and through the places of
+// the container's mounts, which stay closed to it.
+func TestExportRace(t *testing.T) {
+	cpRace(t, func(d *harness.Daemon, id, _ string) {
+		race(t, func(int) {
+			code, body := call(t, d, http.MethodGet, "/containers/"+id+"/export", nil)
+			if code != http.StatusOK || strings.Contains(body, hostSecret) || strings.Contains(body, "v/a/") {
+				t.Fatalf("%d: the host's file, or the volume's, in %d bytes", code, len(body))
+			}
+		})
+	})
+}
+
 // The working directory and the program of an exec are swapped for links.
 func TestExecRace(t *testing.T) {
 	d := daemon(t)
