@@ -50,7 +50,7 @@ func (s *Server) imageList(w http.ResponseWriter, r *request) error {
 	}
 	if r.flag("identity") && !r.v.before(54) {
 		if !r.flag("manifests") {
-			return errs.New(errs.Invalid, "identity requires manifests=1")
+			return errs.New(errs.Invalid, "conflicting options: identity requires manifests=1")
 		}
 		return errs.New(errs.Unsupported, "identities of images are not supported")
 	}

@@ -96,7 +96,7 @@ var visits = []visit{
 	{route: "POST /containers/prune", path: `/containers/prune?filters={"until":["24h"]}`, want: 200},
 
 	{route: "GET /images/json", path: "/images/json?all=1&shared-size=1&digests=1&manifests=1", want: 200},
-	{route: "GET /images/json", path: "/images/json?identity=1", want: 501, message: "identities of images are not supported"},
+	{route: "GET /images/json", path: "/images/json?manifests=1&identity=1", want: 501, message: "identities of images are not supported"},
 	{route: "DELETE /images/{name}", path: "/images/img", want: 409, message: "is using"},
 	{route: "POST /images/{name}/tag", path: "/images/img/tag?repo=REG/a/b&tag=1", want: 201},
 	{route: "POST /images/{name}/tag", path: "/images/nosuch/tag?repo=x", want: 404, message: "No such image"},
@@ -163,7 +163,7 @@ var visits = []visit{
 	{route: "POST /swarm/init", body: `{"ListenAddr":"0.0.0.0"}`, want: 501, message: "swarm mode is not supported"},
 	{route: "POST /swarm/join", body: `{}`, want: 501, message: "swarm mode is not supported"},
 	{route: "POST /swarm/leave", want: 503, message: noSwarm},
-	{route: "POST /swarm/unlock", body: `{}`, want: 503, message: noSwarm},
+	{route: "POST /swarm/unlock", body: `{}`, want: 503, message: noManager},
 }
 
 // managers are the routes that only a swarm's manager answers.
