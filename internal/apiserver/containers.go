@@ -128,6 +128,9 @@ func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
 		return errs.New(errs.Invalid, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
 	if name := r.get("checkpoint"); name != "" {
+		if err := containers.CheckCheckpointID(name); err != nil {
+			return err
+		}
 		if !s.o.Experimental {
 			return errs.New(errs.Invalid, "checkpoint is only supported in experimental mode")
 		}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -51,7 +52,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	req := &body.CreateRequest
-	o := containers.CreateOptions{Name: strings.TrimPrefix(r.get("name"), "/"), Request: req}
+	o := containers.CreateOptions{Name: strings.TrimPrefix(r.get("name"), "/"), Request: req, FlatReadOnly: r.v.before(44)}
 	if !r.v.before(41) {
 		if o.Platform, err = r.platformName("platform"); err != nil {
 			return err
@@ -72,7 +73,11 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 // decodeCreate reads the body; what it returns has all three parts.
 func decodeCreate(r *request) (*createBody, error) {
 	var b createBody
-	if err := r.decodeWhole(&b); err != nil {
+	err := r.decodeWhole(&b)
+	if errors.Is(err, errNoBody) {
+		err = errs.New(errs.Invalid, "invalid JSON: EOF") // docker's words, of this call alone
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &b, b.complete()

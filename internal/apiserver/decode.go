@@ -63,6 +63,8 @@ func (r *request) checkJSON() error {
 	return nil
 }
 
+var errNoBody = errs.New(errs.Invalid, "invalid JSON: got EOF while reading request body")
+
 func decodeJSON(body io.Reader, v any) error {
 	in := &io.LimitedReader{R: body, N: maxJSON + 1}
 	dec := json.NewDecoder(in)
@@ -71,7 +73,7 @@ func decodeJSON(body io.Reader, v any) error {
 	case in.N <= 0:
 		return errs.Newf(errs.Invalid, "request body is larger than %d bytes", maxJSON)
 	case errors.Is(err, io.EOF):
-		return errs.New(errs.Invalid, "invalid JSON: got EOF while reading request body")
+		return errNoBody
 	case err != nil:
 		return errs.Newf(errs.Invalid, "invalid JSON: %w", err)
 	}

@@ -157,6 +157,14 @@ func (ctrLayers) OpenPID(_ context.Context, pid int) (containers.Root, error) {
 	return ctrRoot{r}, nil
 }
 
+func (ctrLayers) OpenMount(_ context.Context, pid int) (containers.Root, error) {
+	r, err := layer.OpenMount(pid)
+	if err != nil {
+		return nil, err
+	}
+	return ctrRoot{r}, nil
+}
+
 func (ctrLayers) OpenRoot(_ context.Context, rootfs runtime.Rootfs, mounts []containers.RootMount) (containers.Root, error) {
 	ms := make([]layer.RootMount, len(mounts))
 	for i, m := range mounts {

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"errors"
+
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
@@ -11,6 +13,9 @@ import (
 // short forms that people type; no tag becomes "latest".
 func ParseNamed(s string) (reference.Named, error) {
 	n, err := reference.ParseNormalizedNamed(s)
+	if errors.Is(err, reference.ErrReferenceInvalidFormat) {
+		return nil, errs.With(errs.Invalid, reference.ErrReferenceInvalidFormat) // clients compare the whole of it
+	}
 	if err != nil {
 		return nil, errs.Newf(errs.Invalid, "invalid reference format: %s", refReason(s, err))
 	}

@@ -20,7 +20,7 @@ func TestCheckpoint(t *testing.T) {
 	d.Run("skiff", "run", "-d", "--name", "counter", "-h", "kept", "--restart", "always", "-v", "vol:/v", "-e", "A=b", "busybox", "sh", "-c",
 		"echo kept > /v/now; i=0; while :; do i=$((i+1)); echo $i; usleep 20000; done")
 	want(t, "experimental", d.Run("skiff", "version", "-f", "{{.Server.Experimental}}"), "true")
-	if r := d.Try("", "skiff", "checkpoint", "create", "counter", "../up"); r.Code == 0 || !strings.Contains(r.Stderr, "Invalid checkpoint ID") {
+	if r := d.Try("", "skiff", "checkpoint", "create", "counter", "../up"); r.Code == 0 || !strings.Contains(r.Stderr, "invalid checkpoint ID") {
 		t.Errorf("a path as a name: %s", r.Stderr)
 	}
 	if r := d.Try("", "skiff", "start", "--checkpoint", "nosuch", "counter"); r.Code == 0 || !strings.Contains(r.Stderr, "checkpoint nosuch does not exist for container counter") && !strings.Contains(r.Stderr, "criu") {

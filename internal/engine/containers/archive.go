@@ -26,7 +26,7 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 	case v.st.Phase == Removing || v.st.Phase == Dead:
 		return nil, nil, errs.Newf(errs.Conflict, "container %s is marked for removal", c.id)
 	case v.st.Phase.live():
-		r, err := s.openLive(ctx, c, v.st.PID)
+		r, err := s.openLive(ctx, c, v.st.PID, s.o.Layers.OpenPID)
 		if r != nil || err != nil {
 			return r, &v.rec, err
 		} // it has ended meanwhile
@@ -47,8 +47,8 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 
 // openLive opens the root of a container's process, and makes sure that the
 // number is not another's by now: nil and no error if it is.
-func (s *Service) openLive(ctx context.Context, c *ctr, pid int) (Root, error) {
-	r, err := s.o.Layers.OpenPID(ctx, pid)
+func (s *Service) openLive(ctx context.Context, c *ctr, pid int, open func(context.Context, int) (Root, error)) (Root, error) {
+	r, err := open(ctx, pid)
 	if c.status().PID != pid {
 		if err == nil {
 			_ = r.Close()
@@ -180,13 +180,7 @@ func (s *Service) Export(ctx context.Context, id string, w io.Writer) error {
 	if v.st.Phase == Removing || v.st.Phase == Dead {
 		return errs.Newf(errs.Conflict, "You cannot export container %s which is being removed", c.id)
 	}
-	// Of the layers alone, as docker does: what is mounted over them is not the
-	// container's.
-	rootfs, err := s.rootfs(ctx, c, &v.rec)
-	if err != nil {
-		return err
-	}
-	root, err := s.o.Layers.OpenRoot(ctx, *rootfs, nil)
+	root, err := s.openLayers(ctx, c, &v)
 	if err != nil {
 		return err
 	}
@@ -196,6 +190,22 @@ func (s *Service) Export(ctx context.Context, id string, w io.Writer) error {
 	}
 	s.event(&v.rec, apievents.ActionExport, nil)
 	return nil
+}
+
+// openLayers opens what a container's root is made of, as docker exports it:
+// what is mounted over it is not the container's.
+func (s *Service) openLayers(ctx context.Context, c *ctr, v *view) (Root, error) {
+	if v.st.Phase.live() {
+		root, err := s.openLive(ctx, c, v.st.PID, s.o.Layers.OpenMount)
+		if root != nil || err != nil && !errors.Is(err, unix.EINVAL) {
+			return root, err
+		} // it has ended meanwhile, or has no mount that could be had alone
+	}
+	rootfs, err := s.rootfs(ctx, c, &v.rec)
+	if err != nil {
+		return nil, err
+	}
+	return s.o.Layers.OpenRoot(ctx, *rootfs, nil)
 }
 
 // Changes lists what a container changed in its file system.

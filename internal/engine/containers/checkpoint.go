@@ -27,10 +27,18 @@ const checkpointsName = "checkpoints"
 
 var checkpointName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
+// CheckCheckpointID refuses a name that no checkpoint can have.
+func CheckCheckpointID(name string) error {
+	if !checkpointName.MatchString(name) {
+		return errs.Newf(errs.Invalid, "invalid checkpoint ID %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	return nil
+}
+
 // checkpointDir is where a checkpoint is kept.
 func (s *Service) checkpointDir(c *ctr, dir, name string) (string, error) {
-	if !checkpointName.MatchString(name) {
-		return "", errs.Newf(errs.Invalid, "Invalid checkpoint ID (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	if err := CheckCheckpointID(name); err != nil {
+		return "", err
 	}
 	parent, err := s.checkpointsDir(c, dir)
 	return filepath.Join(parent, name), err

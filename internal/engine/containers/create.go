@@ -117,7 +117,7 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 		return nil, err
 	}
 	d.rec.Endpoints = s.declaredEndpoints(config, host, nets)
-	if d.rec.Mounts, err = s.declaredMounts(config, host); err != nil {
+	if d.rec.Mounts, err = s.declaredMounts(config, host, o.FlatReadOnly); err != nil {
 		return nil, err
 	}
 	if host.LogConfig.Type == "" || host.LogConfig.Type == s.o.DefaultLog.Type {

@@ -142,6 +142,8 @@ type Root interface {
 	Tar(ctx context.Context, path string, w io.Writer) error
 	Untar(ctx context.Context, path string, r io.Reader, o UntarOptions) error
 	Export(ctx context.Context, w io.Writer) error
+	// CheckUser refuses a user or group that the root's own files do not know.
+	CheckUser(user string) error
 	Close() error
 }
 
@@ -161,6 +163,9 @@ type RootMount struct {
 // Layers is package layer.
 type Layers interface {
 	OpenPID(ctx context.Context, pid int) (Root, error)
+	// OpenMount opens the process's root file system alone; EINVAL if the kernel
+	// does not part it from what is mounted in it.
+	OpenMount(ctx context.Context, pid int) (Root, error)
 	OpenRoot(ctx context.Context, rootfs runtime.Rootfs, mounts []RootMount) (Root, error)
 	Changes(ctx context.Context, lowers []string, upper string) ([]container.FilesystemChange, error)
 	// CopyUp fills an empty directory with what the root has at path.

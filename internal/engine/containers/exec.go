@@ -128,7 +128,7 @@ func execReady(st *Status, id string) error {
 }
 
 // ExecCreate declares one more process for a running container.
-func (s *Service) ExecCreate(_ context.Context, id string, r *container.ExecCreateRequest) (string, error) {
+func (s *Service) ExecCreate(ctx context.Context, id string, r *container.ExecCreateRequest) (string, error) {
 	c, err := s.index.get(id)
 	if err != nil {
 		return "", err
@@ -144,11 +144,31 @@ func (s *Service) ExecCreate(_ context.Context, id string, r *container.ExecCrea
 	if err != nil {
 		return "", err
 	}
+	if err := s.checkExecUser(ctx, c, v.st.PID, r.User); err != nil {
+		return "", err
+	}
 	e := newExec(c, *r, keys)
 	s.execs.sweep(s.now().Add(-execKept))
 	s.addExec(c, e)
 	s.execEvent(&v.rec, apievents.ActionExecCreate, e)
 	return e.id, nil
+}
+
+// checkExecUser refuses a user that is not in the container now; numbers need
+// not be looked up. Whoever is there at the start is who it runs as.
+func (s *Service) checkExecUser(ctx context.Context, c *ctr, pid int, user string) error {
+	if !strings.ContainsFunc(user, func(r rune) bool { return r != ':' && (r < '0' || r > '9') }) {
+		return nil
+	}
+	root, err := s.openLive(ctx, c, pid, s.o.Layers.OpenPID)
+	if err != nil {
+		return err
+	}
+	if root == nil {
+		return errNotRunning(c.id)
+	}
+	defer func() { _ = root.Close() }()
+	return root.CheckUser(user)
 }
 
 func (s *Service) addExec(c *ctr, e *execProc) {

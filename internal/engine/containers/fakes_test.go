@@ -24,6 +24,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/logs"
@@ -747,12 +748,23 @@ type fakeLayers struct {
 	mu     sync.Mutex
 	copied []string
 	opened []string
+	welded bool // no mount is to be had alone
 }
 
 func (l *fakeLayers) OpenPID(_ context.Context, pid int) (Root, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.opened = append(l.opened, fmt.Sprint("pid ", pid))
+	return fakeRoot{}, nil
+}
+
+func (l *fakeLayers) OpenMount(_ context.Context, pid int) (Root, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opened = append(l.opened, fmt.Sprint("mount ", pid))
+	if l.welded {
+		return nil, fmt.Errorf("open_tree: %w", unix.EINVAL)
+	}
 	return fakeRoot{}, nil
 }
 
@@ -779,6 +791,13 @@ func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir strin
 func (l *fakeLayers) DiskUsage(context.Context, string) (int64, error) { return 10, nil }
 
 type fakeRoot struct{}
+
+func (fakeRoot) CheckUser(user string) error {
+	if strings.Contains(user, "nosuch") {
+		return errs.Newf(errs.Invalid, "unable to find user %s: no matching entries in passwd file", user)
+	}
+	return nil
+}
 
 func (fakeRoot) Stat(_ context.Context, p string) (*container.PathStat, error) {
 	if strings.Contains(p, "missing") {

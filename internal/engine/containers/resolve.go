@@ -19,8 +19,9 @@ import (
 
 // declaredMounts lists what a configuration mounts, without touching anything.
 // At one place the container's own outweighs that of --volumes-from, which
-// outweighs a VOLUME of the image.
-func (s *Service) declaredMounts(c *container.Config, h *container.HostConfig) ([]Mount, error) {
+// outweighs a VOLUME of the image. With flat, -v's read-only binds are not
+// recursively so.
+func (s *Service) declaredMounts(c *container.Config, h *container.HostConfig, flat bool) ([]Mount, error) {
 	points, err := spec.MountPoints(c, h)
 	if err != nil {
 		return nil, errs.With(errs.Invalid, err)
@@ -42,7 +43,13 @@ func (s *Service) declaredMounts(c *container.Config, h *container.HostConfig) (
 		if err := checkBindSource(p); err != nil {
 			return nil, err
 		}
+		if err := s.adaptToRoot(&p); err != nil {
+			return nil, err
+		}
 		m := mountOf(p)
+		if flat && p.Raw && p.Type == mount.TypeBind && p.ReadOnly {
+			m.ReadOnlyNonRecursive = true
+		}
 		if other, ok := from[m.Destination]; ok && !own[m.Destination] {
 			m = other
 		}
@@ -105,6 +112,28 @@ func checkBindSource(p spec.MountPoint) error {
 		err = fmt.Errorf("bind source path does not exist: %s", p.Source)
 	}
 	return errs.Newf(errs.Invalid, "invalid mount config for type %q: %w", p.Type, err)
+}
+
+// adaptToRoot makes a bind that shows the daemon's directory follow what is
+// unmounted there: kept mounted by a container, nothing could be removed.
+func (s *Service) adaptToRoot(p *spec.MountPoint) error {
+	if p.Type != mount.TypeBind || !under(p.Source, s.o.DataRoot) && !under(s.o.DataRoot, p.Source) {
+		return nil
+	}
+	switch {
+	case !p.Propagates:
+		p.Propagation = mount.PropagationRSlave
+	case p.Propagation != mount.PropagationRSlave && p.Propagation != mount.PropagationRShared:
+		return errs.Newf(errs.Invalid, "invalid mount config: must use either propagation mode %q or %q when mount source is within the daemon root, "+
+			"daemon root: %q, bind mount source: %q, propagation: %q",
+			mount.PropagationRSlave, mount.PropagationRShared, s.o.DataRoot, p.Source, p.Propagation)
+	}
+	return nil
+}
+
+// under reports whether p is dir or in it; both are clean.
+func under(p, dir string) bool {
+	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
 
 func mountOf(p spec.MountPoint) Mount {

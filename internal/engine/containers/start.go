@@ -294,8 +294,10 @@ func (s *Service) joined(ref, kind, self string) (pid int, err error) {
 	switch {
 	case st.Phase == Restarting:
 		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of container: Container %s is restarting, wait until the container is running", kind, ref)
-	case !st.Phase.live():
+	case !st.Phase.live() && kind == "network":
 		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of a non running container: container %s is %s", kind, rec.Name, st.Phase)
+	case !st.Phase.live():
+		return 0, errs.Newf(errs.Internal, "failed to join %s namespace: container %s is not running", kind, other.id)
 	case kind == "IPC" && !rec.HostConfig.IpcMode.IsShareable() && !rec.HostConfig.IpcMode.IsContainer() && !rec.HostConfig.IpcMode.IsHost():
 		return 0, errs.Newf(errs.Invalid, "container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
 	}

@@ -15,6 +15,9 @@ type CreateOptions struct {
 	Name     string
 	Platform *ocispec.Platform
 	Request  *container.CreateRequest // declared: stored and returned as given
+	// FlatReadOnly keeps what is mounted below a read-only -v writable, as it was
+	// before API 1.44.
+	FlatReadOnly bool
 }
 
 // StopOptions are those of stop and restart; zero values mean the container's

@@ -29,9 +29,11 @@ type MountPoint struct {
 	Subpath            string
 	CreateSource       bool // bind: make the directory if there is none
 
+	Raw          bool   // from -v
 	Mode         string // -v's third part, as inspect shows it
 	ReadOnly     bool
 	Propagation  mount.Propagation
+	Propagates   bool   // as was asked for, not by default
 	TmpfsOptions string // "size=1m,mode=755"
 
 	NonRecursive, ReadOnlyNonRecursive, ReadOnlyForceRecursive bool
@@ -123,7 +125,7 @@ func ParseBind(raw, volumeDriver string) (MountPoint, error) {
 	if err != nil {
 		return p, errs.Newf(errs.Invalid, "%s: %w", bad, err)
 	}
-	p.Mode = mode
+	p.Raw, p.Mode = true, mode
 	return p, nil
 }
 
@@ -232,7 +234,7 @@ func fillBind(p *MountPoint, m mount.Mount) error {
 		case o.ReadOnlyForceRecursive && !m.ReadOnly:
 			return errors.New("mount options conflict: !ReadOnly && ReadOnlyForceRecursive")
 		}
-		p.Propagation = cmp.Or(o.Propagation, p.Propagation)
+		p.Propagation, p.Propagates = cmp.Or(o.Propagation, p.Propagation), o.Propagation != ""
 		p.CreateSource = o.CreateMountpoint
 		p.NonRecursive = o.NonRecursive
 		p.ReadOnlyNonRecursive, p.ReadOnlyForceRecursive = o.ReadOnlyNonRecursive, o.ReadOnlyForceRecursive

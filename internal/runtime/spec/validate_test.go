@@ -161,9 +161,9 @@ func TestMountPoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []spec.MountPoint{
-		{Type: "bind", Target: "/b", Source: "/a", Mode: "ro,rslave", ReadOnly: true, Propagation: "rslave", CreateSource: true},
-		{Type: "volume", Target: "/c", Name: "vol", NoCopy: true, Mode: "nocopy,z"},
-		{Type: "volume", Target: "/anon"},
+		{Type: "bind", Target: "/b", Source: "/a", Raw: true, Mode: "ro,rslave", ReadOnly: true, Propagation: "rslave", Propagates: true, CreateSource: true},
+		{Type: "volume", Target: "/c", Name: "vol", NoCopy: true, Raw: true, Mode: "nocopy,z"},
+		{Type: "volume", Target: "/anon", Raw: true},
 		{Type: "tmpfs", Target: "/t", ReadOnly: true, TmpfsOptions: "ro,mode=700,size=1048576"},
 		{Type: "volume", Target: "/v", Name: "v2", Subpath: "a/b", Driver: "local", DriverOpts: map[string]string{"type": "tmpfs"}},
 		{Type: "tmpfs", Target: "/run", TmpfsOptions: "size=1m"},

@@ -1,0 +1,109 @@
+//go:build root
+
+package api
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestExportOfRunning: of a container that runs, the layers are exported and
+// nothing that is mounted in it.
+func TestExportOfRunning(t *testing.T) {
+	e := start(t)
+	id := e.must("POST", "/containers/create", `{"Image":"img","Cmd":["sh","-c","echo mine > /made; echo v > /v/inside; touch /ready; exec sleep 10000"],"HostConfig":{"Binds":["vol:/v"]}}`, "Id")
+	e.must("POST", "/containers/"+id+"/start", "", "")
+	for e.call("HEAD", "/containers/"+id+"/archive?path=/ready", nil).code != 200 {
+	}
+	for _, state := range []string{"running", "paused", "killed"} {
+		switch state {
+		case "paused":
+			e.must("POST", "/containers/"+id+"/pause", "", "")
+		case "killed":
+			e.must("POST", "/containers/"+id+"/unpause", "", "")
+			e.must("POST", "/containers/"+id+"/kill", "", "")
+			e.must("POST", "/containers/"+id+"/wait", "", "")
+		}
+		a := e.call("GET", "/containers/"+id+"/export", nil)
+		list := listing(t, a.body)
+		for _, want := range []string{"0 made> 0:0 5", "5 v/> 0:0 0", "5 proc/> 0:0 0", "0 etc/hosts> 0:0 0"} {
+			if !strings.Contains(list, want+"\n") {
+				t.Errorf("%s: no %q in the archive\n%s", state, want, list)
+			}
+		}
+		if strings.Contains(list, "inside") || strings.Contains(list, "proc/self") {
+			t.Errorf("%s: mounts are exported\n%s", state, list)
+		}
+	}
+}
+
+// TestExecUserIsKnown: who is not in the container is refused when the exec is
+// declared.
+func TestExecUserIsKnown(t *testing.T) {
+	e := start(t)
+	id := e.must("POST", "/containers/create", `{"Image":"img","Cmd":["sleep","10000"]}`, "Id")
+	e.must("POST", "/containers/"+id+"/start", "", "")
+	for user, want := range map[string]string{
+		"no-such-user": "unable to find user no-such-user: no matching entries in passwd file",
+		"1:no-group":   "unable to find group no-group: no matching entries in group file", "12:34": "",
+	} {
+		a := e.call("POST", "/containers/"+id+"/exec", fmt.Appendf(nil, `{"Cmd":["id"],"User":%q}`, user))
+		if want == "" && a.code != 201 || want != "" && (a.code != 400 || a.message() != want) {
+			t.Errorf("%s: %d %s", user, a.code, a.body)
+		}
+	}
+}
+
+// TestBindsAsAsked: what a bind of the daemon's directory, and one that is
+// read-only, do to the mounts below.
+func TestBindsAsAsked(t *testing.T) {
+	e := start(t)
+	id := e.must("POST", "/containers/create", fmt.Sprintf(`{"Image":"img","Cmd":["true"],"HostConfig":{"Binds":["%s:/d"]}}`, e.DataRoot), "Id")
+	if got := e.must("GET", "/containers/"+id+"/json", "", "Mounts/0/Propagation"); got != "rslave" {
+		t.Errorf("the daemon's directory is mounted %s", got)
+	}
+	if out, err := e.output(id); err != nil {
+		t.Error(out, err)
+	}
+	below := filepath.Join(e.Dir, "dir", "below")
+	if err := os.MkdirAll(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", below, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(below, unix.MNT_DETACH) }()
+	for version, want := range map[string]string{"1.43": "rw", "1.44": "ro"} {
+		body := fmt.Sprintf(`{"Image":"img","Cmd":["sh","-c","grep -o ' /x/below r.' /proc/self/mountinfo"],"HostConfig":{"Binds":["%s:/x:ro"]}}`, filepath.Dir(below))
+		id := e.must("POST", "/v"+version+"/containers/create", body, "Id")
+		if out, err := e.output(id); err != nil || strings.TrimSpace(out) != "/x/below "+want {
+			t.Errorf("%s: %q %v", version, out, err)
+		}
+	}
+}
+
+// TestRefusedInDockersWords holds sentences that docker's own tests compare.
+func TestRefusedInDockersWords(t *testing.T) {
+	e := start(t)
+	stopped := e.must("POST", "/containers/create?name=stopped", `{"Image":"img"}`, "Id")
+	joins := e.must("POST", "/containers/create", `{"Image":"img","HostConfig":{"PidMode":"container:stopped"}}`, "Id")
+	for _, tc := range []struct {
+		path, body string
+		code       int
+		want       string
+	}{
+		{"/containers/" + joins + "/start", "", 500, "failed to join PID namespace: container " + stopped + " is not running"},
+		{"/containers/create", "", 400, "invalid JSON: EOF"},
+		{"/containers/create", `{"Image":"img:sha256:` + stopped + `"}`, 400, "invalid reference format"},
+		{"/containers/missing/start?checkpoint=../outside", "", 400, `invalid checkpoint ID "../outside": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`},
+	} {
+		if a := e.call("POST", tc.path, []byte(tc.body), "Content-Type", "application/json"); a.code != tc.code || a.message() != tc.want {
+			t.Errorf("%s: %d %q", tc.path, a.code, a.message())
+		}
+	}
+}
