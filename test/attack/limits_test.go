@@ -446,7 +446,9 @@ func TestCVE_2021_20206_NamesAsPaths(t *testing.T) {
 				continue
 			}
 			code, text := call(t, d, http.MethodPost, tc[0], strings.NewReader(tc[1]))
-			if code/100 == 2 && !(what == "a container's name" && (name == "/abs" || len(name) == 300)) {
+			fine := what == "a container's name" && (name == "/abs" || len(name) == 300) ||
+				what == "a network" && name == "a b" // docker's rule for networks; no path is made of their names
+			if code/100 == 2 && !fine {
 				t.Errorf("%s called %q: %d %s", what, name, code, text)
 			}
 			if code == 0 || code == 500 {

@@ -250,6 +250,7 @@ def images():
         except NotFound:
             pass
     loaded = list(c.load_image(saved))
+    check([x for x in loaded if "error" in x], [])
     check(any("Loaded image" in x.get("stream", "") for x in loaded), True)
     check("error" in list(c.load_image(b"no archive"))[-1], True)
     c.import_image_from_data(tarball(f=b"text"), repository="py/imported", tag="1", changes=["CMD [\"/f\"]"])
