@@ -158,7 +158,7 @@ func (s *Store) loadMade(ctx context.Context) error {
 	})
 }
 
-// madeIn finds a layer that still exists and has the diffID.
+// madeIn finds a layer that still exists and has the diffID, and leases it.
 func (s *Store) madeIn(ctx context.Context, diffID digest.Digest) (dir string, size int64, ok bool) {
 	s.mu.Lock()
 	chains := make(map[digest.Digest]int64, len(s.made[diffID]))
@@ -169,6 +169,13 @@ func (s *Store) madeIn(ctx context.Context, diffID digest.Digest) (dir string, s
 	ctx = s.Context(ctx)
 	for c, n := range chains {
 		info, err := s.Snapshotter.Stat(withDirs(ctx), c.String())
+		if _, leased := leases.FromContext(ctx); leased && err == nil {
+			// As in HasLayer: looked for again, since a collection may have been between.
+			if err = s.lease(ctx, c); err != nil {
+				continue
+			}
+			info, err = s.Snapshotter.Stat(withDirs(ctx), c.String())
+		}
 		if err == nil && info.Labels[labelDiffID] == diffID.String() {
 			return s.overlay.upper(info.Labels[labelDir]), n, true
 		}

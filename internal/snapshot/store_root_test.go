@@ -15,6 +15,7 @@ import (
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
 	contentsuite "github.com/containerd/containerd/v2/core/content/testsuite"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/testsuite"
@@ -190,6 +191,25 @@ func TestRunAndBuildShareLayersOnDisk(t *testing.T) {
 	}
 	if _, err := s.Content.ReaderAt(ctx, ocispec.Descriptor{Digest: l2.DiffID}); err == nil {
 		t.Error("a changed directory gave an archive")
+	}
+
+	// Who asked for the layer's archive under a lease still finds it after a
+	// collection.
+	lease, err := s.Leases.Create(ctx, leases.WithRandomID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Made(leases.WithLease(ctx, lease.ID), l2.DiffID); !ok {
+		t.Fatal("the layer is not there")
+	}
+	if err := s.GarbageCollect(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Made(ctx, l2.DiffID); !ok {
+		t.Error("a leased layer was collected")
+	}
+	if err := s.Leases.Delete(ctx, lease); err != nil {
+		t.Fatal(err)
 	}
 
 	// With no name left, the directory goes.

@@ -107,7 +107,10 @@ func (s *Service) hasBlob(ctx context.Context, d digest.Digest) bool {
 		return false
 	}
 	// Opening a writer for what exists adds it to the lease.
-	_, err := s.store.RawContent().Writer(ctx, ctdcontent.WithRef("have-"+ids.New()), ctdcontent.WithDescriptor(ocispec.Descriptor{Digest: d}))
+	w, err := s.store.RawContent().Writer(ctx, ctdcontent.WithRef("have-"+ids.New()), ctdcontent.WithDescriptor(ocispec.Descriptor{Digest: d}))
+	if err == nil { // collected meanwhile
+		s.endWriter(ctx, w, context.Canceled)
+	}
 	return errdefs.IsAlreadyExists(err)
 }
 

@@ -158,10 +158,12 @@ func (v *saver) layers(m *ocispec.Manifest, img *Image) (_ []ocispec.Descriptor,
 	out := slices.Clone(m.Layers)
 	same = true
 	for i, l := range out {
+		v.s.hasBlob(v.ctx, l.Digest) // leased: it is read later
 		if info, err := v.s.store.Content.Info(v.ctx, l.Digest); err == nil {
 			out[i].Size = info.Size
 			continue
 		}
+		v.s.hasBlob(v.ctx, img.DiffIDs[i])
 		info, err := v.s.store.Content.Info(v.ctx, img.DiffIDs[i])
 		if err != nil {
 			return nil, false, fmt.Errorf("layer %s: its archive is not here: pull the image again: %w", l.Digest, err)
