@@ -32,12 +32,12 @@ type privateEndpoint struct {
 }
 
 // State is what [Manager.AdoptSandbox] needs. It changes with every Connect,
-// Disconnect and SetName.
+// Disconnect, SetName and SetLinks.
 func (s *Sandbox) State() SandboxState {
 	st := SandboxState{Spec: s.spec, Endpoints: s.Endpoints(), Ports: s.Ports()}
 	var p private
 	s.mu.Lock()
-	st.Spec.Name = s.name
+	st.Spec.Name, st.Spec.Links = s.name, s.linked
 	for _, e := range s.endpoints {
 		p.Endpoints = append(p.Endpoints, privateEndpoint{e.lan.rec.ID, e.addr, e.addr6, e.veth, e.ifname})
 	}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -238,25 +239,30 @@ func (s *Sandbox) ownNames() string {
 }
 
 // writeLinks writes the containers linked on the default bridge, which has no
-// names of its own. (Docker's legacy environment variables of links are not
-// made: nothing of today reads them.)
+// names of its own, in docker's order: the link's name, the host name, the name.
 func (s *Sandbox) writeLinks(b *bytes.Buffer, e *endpoint) {
 	if e.lan.named() {
 		return
 	}
+	s.mu.Lock()
+	links := slices.Clone(s.linked)
+	s.mu.Unlock()
 	for _, l := range e.settings.Links {
 		target, alias := splitLink(l)
-		other := s.m.byName(target)
+		links = append(links, Link{target, alias})
+	}
+	for _, l := range links {
+		other := s.m.byName(l.ID)
 		if other == nil {
 			continue
 		}
-		names := []string{alias}
-		for _, n := range []string{ids.Short(other.spec.ID), other.Name()} {
+		names := []string{l.Alias}
+		for _, n := range []string{cmp.Or(other.spec.Hostname, ids.Short(other.spec.ID)), other.Name()} {
 			if !slices.Contains(names, n) {
 				names = append(names, n)
 			}
 		}
-		for _, a := range s.m.addressesOn(e.lan, target) {
+		for _, a := range s.m.addressesOn(e.lan, l.ID) {
 			fmt.Fprintf(b, "%s\t%s\n", a, strings.Join(names, " "))
 		}
 	}

@@ -55,9 +55,11 @@ func (m *Manager) pretend(t *testing.T, spec SandboxSpec, on ...*lan) *Sandbox {
 func TestHosts(t *testing.T) {
 	m, bridge, user := quiet(t)
 	m.pretend(t, SandboxSpec{ID: strings.Repeat("d", 64), Name: "database"}, bridge)
+	cache := m.pretend(t, SandboxSpec{ID: "e", Name: "cache", Hostname: "memory"}, bridge)
 	s := m.pretend(t, SandboxSpec{
 		ID: "c", Name: "web", Hostname: "web", Domainname: "example.test",
 		ExtraHosts: []string{"one:192.0.2.1", "six:fd00::1", "boxed=[fd00::2]", "host.docker.internal:host-gateway", "bad:x", "a b:192.0.2.2"},
+		Links:      []Link{{"e", "fast"}, {"f", "gone"}},
 		Endpoints: []EndpointSpec{
 			{Settings: &network.EndpointSettings{Links: []string{"/database:/web/db", "missing:m"}}}, {Settings: &network.EndpointSettings{}},
 		},
@@ -67,8 +69,9 @@ func TestHosts(t *testing.T) {
 		"fd00::1\tsix\n" +
 		"fd00::2\tboxed\n" +
 		"172.17.0.1\thost.docker.internal\n" +
+		"172.17.0.3\tfast memory cache\n" +
 		"172.17.0.2\tdb dddddddddddd database\n" +
-		"172.17.0.3\tweb.example.test web\n" +
+		"172.17.0.4\tweb.example.test web\n" +
 		"172.18.0.2\tweb.example.test web\n" +
 		"fd00:18::2\tweb.example.test web\n"
 	if diff := cmp.Diff(want, string(s.Hosts())); diff != "" {
@@ -76,6 +79,20 @@ func TestHosts(t *testing.T) {
 	}
 	if !s.links {
 		t.Error("the links went unnoticed")
+	}
+	changed := 0
+	s.OnFilesChanged(func() { changed++ })
+	for i, f := range []func(){
+		func() { cache.SetName("cache2") },
+		func() { s.SetLinks(nil) },
+	} {
+		f()
+		if changed != i+1 {
+			t.Errorf("change %d was told %d times", i, changed)
+		}
+	}
+	if hosts := string(s.Hosts()); strings.Contains(hosts, "fast") || len(s.State().Spec.Links) != 0 {
+		t.Errorf("the link is still there:\n%s", hosts)
 	}
 }
 

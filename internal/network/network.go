@@ -30,7 +30,14 @@ type SandboxSpec struct {
 	DNSSearch  []string
 	DNSOptions []string
 	ExtraHosts []string // "name:address"; the address may be "host-gateway"
+	Links      []Link   // containers on the default bridge, which has no names of its own
 	Sysctls    map[string]string
+}
+
+// Link is another container and the name that it is known by.
+type Link struct {
+	ID    string `json:"id"`
+	Alias string `json:"alias"`
 }
 
 // EndpointSpec asks for one attachment.

@@ -29,14 +29,15 @@ const (
 // use.
 type Sandbox struct {
 	m     *Manager
-	spec  SandboxSpec // but for Name, Endpoints
+	spec  SandboxSpec // but for Name, Endpoints, Links
 	ns    *os.File    // nil in host mode
-	links bool        // hosts names other containers
+	links bool        // hosts names other containers, or did
 
 	op sync.Mutex // one verb at a time
 
 	mu        sync.Mutex // guards what follows; nothing is locked under it
 	name      string
+	linked    []Link
 	endpoints []*endpoint
 	gateways  gateways // where the default routes lead
 	ports     []*binding
@@ -48,9 +49,10 @@ type Sandbox struct {
 }
 
 func newSandbox(m *Manager, spec SandboxSpec) *Sandbox {
-	return &Sandbox{m: m, spec: spec, name: spec.Name, links: slices.ContainsFunc(spec.Endpoints, func(e EndpointSpec) bool {
+	links := len(spec.Links) > 0 || slices.ContainsFunc(spec.Endpoints, func(e EndpointSpec) bool {
 		return e.Settings != nil && len(e.Settings.Links) > 0
-	})}
+	})
+	return &Sandbox{m: m, spec: spec, name: spec.Name, linked: spec.Links, links: links}
 }
 
 // NewSandbox makes a namespace with everything the spec asks for, or nothing.
@@ -346,6 +348,16 @@ func (s *Sandbox) SetName(name string) {
 		e.lan.mu.Unlock()
 		e.lan.setNames(e, names)
 	}
+	s.m.refreshLinks()
+}
+
+// SetLinks follows the removal of a link.
+func (s *Sandbox) SetLinks(links []Link) {
+	s.op.Lock()
+	defer s.op.Unlock()
+	s.mu.Lock()
+	s.linked = links
+	s.mu.Unlock()
 	s.m.refreshLinks()
 }
 

@@ -59,6 +59,21 @@ func TestExecUserIsKnown(t *testing.T) {
 	}
 }
 
+// TestExecOutlivesDonors: what a container was started with may have ended.
+func TestExecOutlivesDonors(t *testing.T) {
+	e := start(t)
+	run := func(name, host string) {
+		e.must("POST", "/containers/create?name="+name, `{"Image":"img","Cmd":["sleep","10000"],"HostConfig":{"Init":true,`+host+`}}`, "")
+		e.must("POST", "/containers/"+name+"/start", "", "")
+	}
+	run("donor", `"IpcMode":"shareable"`)
+	run("uses", `"IpcMode":"container:donor","Links":["donor:d"]`)
+	e.must("POST", "/containers/donor/stop?t=0", "", "")
+	if out := e.Run("docker", "exec", "uses", "sh", "-c", "echo $D_NAME; echo fine"); out != "fine" {
+		t.Errorf("%q", out)
+	}
+}
+
 // TestBindsAsAsked: what a bind of the daemon's directory, and one that is
 // read-only, do to the mounts below.
 func TestBindsAsAsked(t *testing.T) {
@@ -106,4 +121,48 @@ func TestRefusedInDockersWords(t *testing.T) {
 			t.Errorf("%s: %d %q", tc.path, a.code, a.message())
 		}
 	}
+}
+
+// TestLinks: what a link is on the default bridge, and that what it leads to may
+// come and go.
+func TestLinks(t *testing.T) {
+	e := start(t)
+	run := func(name, more string) string {
+		id := e.must("POST", "/containers/create?name="+name, `{"Image":"img","Hostname":"`+name+`-host","Cmd":["sleep","10000"],"HostConfig":{"Init":true`+more+`}}`, "Id")
+		e.must("POST", "/containers/"+id+"/start", "", "")
+		return id
+	}
+	db := run("db", "")
+	web := run("web", `,"Links":["db:store"]`)
+	hosts := func(want string) {
+		t.Helper()
+		out := e.Run("docker", "exec", web, "sh", "-c", "grep store /etc/hosts || echo none")
+		if want == "" && out != "none" || want != "" && out != want+"\tstore db-host db" {
+			t.Errorf("%q, want %q", out, want)
+		}
+	}
+	address := func() string {
+		return e.must("GET", "/containers/web%2Fstore/json", "", "NetworkSettings/Networks/bridge/IPAddress")
+	}
+	hosts(address())
+	e.must("POST", "/containers/"+db+"/stop?t=0", "", "")
+	hosts("")
+	taker := run("taker", "") // of the address
+	e.must("POST", "/containers/"+db+"/start", "", "")
+	hosts(address())
+	e.Kill()
+	e.Launch()
+	e.must("DELETE", "/containers/"+taker+"?force=1", "", "")
+	hosts(address())
+	if got := e.must("GET", `/containers/json?filters={"name":["^db$"]}`, "", "0/Names"); got != `["/db","/web/store"]` {
+		t.Error(got)
+	}
+	e.must("DELETE", "/containers/web%2Fstore?link=1", "", "")
+	hosts("")
+	if a := e.call("GET", "/containers/web%2Fstore/json", nil); a.code != 404 {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	e.Kill()
+	e.Launch()
+	hosts("")
 }

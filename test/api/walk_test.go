@@ -92,7 +92,7 @@ var visits = []visit{
 	{route: "DELETE /containers/{id}", path: "/containers/named?v=1&force=0", want: 204},
 	{route: "DELETE /containers/{id}", path: "/containers/named", want: 404, message: "No such container"},
 	{route: "DELETE /containers/{id}", path: "/containers/up", want: 409, message: "container is running"},
-	{route: "DELETE /containers/{id}", path: "/containers/up?link=1", want: 501, message: "removing a link is not supported"},
+	{route: "DELETE /containers/{id}", path: "/containers/up?link=1", want: 500, message: "cannot remove the default link name of the container"},
 	{route: "POST /containers/prune", path: `/containers/prune?filters={"until":["24h"]}`, want: 200},
 
 	{route: "GET /images/json", path: "/images/json?all=1&shared-size=1&digests=1&manifests=1", want: 200},

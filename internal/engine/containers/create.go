@@ -50,6 +50,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (container.Create
 		return none, fmt.Errorf("create container %s: %w", c.rec.Name, err)
 	}
 	s.index.add(c)
+	s.index.setLinks(id, c.rec.Links)
 	undo.Release()
 	s.event(&c.rec, apievents.ActionCreate, nil)
 	return container.CreateResponse{ID: id, Warnings: d.warnings}, nil
@@ -110,7 +111,7 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 	if len(host.Links) > 0 && host.NetworkMode.IsBridge() {
 		d.warnings = append(d.warnings, "Links on the default bridge network are deprecated and will be removed in a future release. Use a custom network instead.")
 	}
-	if err := s.checkLinks(host); err != nil {
+	if d.rec.Links, err = s.declaredLinks(host); err != nil {
 		return nil, err
 	}
 	if err := s.setHostname(config, host, id); err != nil {

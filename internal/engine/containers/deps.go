@@ -38,6 +38,7 @@ type Sandbox interface {
 	Connect(ctx context.Context, e sknet.EndpointSpec) error
 	Disconnect(ctx context.Context, networkID string) error
 	SetName(name string)
+	SetLinks(links []sknet.Link)
 	Close(ctx context.Context) error
 }
 

@@ -280,10 +280,7 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 	if o.ConsoleSize != nil {
 		req.ConsoleSize = o.ConsoleSize
 	}
-	in, err := s.specInput(rec)
-	if err != nil {
-		return err
-	}
+	in := s.specInput(rec, s.liveLinks(rec)) // whom it was started with may have ended
 	if in.ShmPath == "" && rec.HostConfig.IpcMode.IsContainer() {
 		in.ShmPath = "/dev/shm" // the donor is gone; an exec mounts nothing
 	}

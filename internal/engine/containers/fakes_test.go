@@ -126,6 +126,10 @@ func withHost(f func(*container.HostConfig)) option {
 	return func(o *CreateOptions) { f(o.Request.HostConfig) }
 }
 
+func withNetwork(mode container.NetworkMode) option {
+	return withHost(func(h *container.HostConfig) { h.NetworkMode = mode })
+}
+
 func withConfig(f func(*container.Config)) option {
 	return func(o *CreateOptions) { f(o.Request.Config) }
 }
@@ -588,6 +592,12 @@ func (s *fakeSandbox) Disconnect(_ context.Context, id string) error {
 	return nil
 }
 func (s *fakeSandbox) SetName(name string) {}
+func (s *fakeSandbox) SetLinks(l []sknet.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spec.Links = l
+}
+
 func (s *fakeSandbox) Close(context.Context) error {
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()

@@ -2,6 +2,7 @@ package containers
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ type index struct {
 	byName map[string]string // name → id
 	ids    []string          // sorted, to look prefixes up
 	order  []*ctr            // the newest last, where most are added
+	linker map[string][]Link // by the id of who has them
 }
 
 // older sorts the newest last, and those of the same moment by falling id.
@@ -26,7 +28,7 @@ func older(a, b *ctr) int {
 }
 
 func newIndex() *index {
-	return &index{byID: map[string]*ctr{}, byName: map[string]string{}}
+	return &index{byID: map[string]*ctr{}, byName: map[string]string{}, linker: map[string][]Link{}}
 }
 
 // reserve takes a name for an id.
@@ -80,9 +82,59 @@ func (x *index) remove(c *ctr, name string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.forget(x.byID[c.id])
+	delete(x.linker, c.id)
 	if x.byName[name] == c.id {
 		delete(x.byName, name)
 	}
+}
+
+// setLinks makes a container's links names of those that it is linked to.
+func (x *index) setLinks(id string, links []Link) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(links) == 0 {
+		delete(x.linker, id)
+		return
+	}
+	x.linker[id] = links
+}
+
+// links returns who is linked to what, by id.
+func (x *index) links() map[string][]Link {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return maps.Clone(x.linker)
+}
+
+// linked returns the container that a link leads to, or nil.
+func (x *index) linked(l Link) *ctr {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.follow(l)
+}
+
+// follow is linked; the caller holds mu.
+func (x *index) follow(l Link) *ctr {
+	if c := x.byID[l.ID]; c != nil {
+		return c
+	}
+	return x.byID[x.byName[strings.TrimPrefix(l.Ref, "/")]]
+}
+
+// named finds a container by its name, or by that of a link to it, "parent/alias".
+func (x *index) named(name string) *ctr {
+	if c := x.byID[x.byName[name]]; c != nil {
+		return c
+	}
+	parent, alias, ok := strings.Cut(name, "/")
+	if !ok {
+		return nil
+	}
+	links := x.linker[x.byName[parent]]
+	if i := slices.IndexFunc(links, func(l Link) bool { return l.Alias == alias }); i >= 0 {
+		return x.follow(links[i])
+	}
+	return nil
 }
 
 // exact returns the container with the id, or nil.
@@ -92,7 +144,8 @@ func (x *index) exact(id string) *ctr {
 	return x.byID[id]
 }
 
-// get finds a container by its id, its name (with or without a slash), or a
+// get finds a container by its id, its name (with or without a slash; or that of
+// a link), or a
 // prefix of its id that no other has.
 func (x *index) get(ref string) (*ctr, error) {
 	if ref == "" {
@@ -103,7 +156,7 @@ func (x *index) get(ref string) (*ctr, error) {
 	if c := x.byID[ref]; c != nil {
 		return c, nil
 	}
-	if c := x.byID[x.byName[strings.TrimPrefix(ref, "/")]]; c != nil {
+	if c := x.named(strings.TrimPrefix(ref, "/")); c != nil {
 		return c, nil
 	}
 	if ids.IsPrefix(ref) {

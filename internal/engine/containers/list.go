@@ -23,6 +23,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 	now := s.now()
 	names := map[string]string{} // of images: asked once each
 	out := []container.Summary{}
+	aliases := s.linkNames()
 	var v view // one for all: most may be left out, and it is big
 	for _, c := range s.index.all() {
 		c.lookInto(&v)
@@ -35,6 +36,10 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 		}
 		sum := summary(&v, now)
 		sum.Image = s.imageName(names, &v.rec)
+		if more := aliases[c.id]; len(more) > 0 {
+			sum.Names = append(sum.Names, more...)
+			slices.Sort(sum.Names)
+		}
 		if o.Size {
 			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, c, &v.rec); err != nil {
 				return nil, err

@@ -89,10 +89,13 @@ func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
 	return &netPlan{c: c, ns: ns, owned: true, filesDir: s.filesDir(rec)}, nil
 }
 
+// maxChain is how long a chain of containers in one another's network may be.
+const maxChain = 16
+
 // filesDir is the run directory of the container whose hosts, hostname and
 // resolv.conf a container has: its own, or that of the network it shares.
 func (s *Service) filesDir(rec *Record) string {
-	for range 16 { // a chain is short, and a ring of them cannot start
+	for range maxChain { // a ring of them cannot start
 		if !rec.HostConfig.NetworkMode.IsContainer() {
 			break
 		}
@@ -160,8 +163,8 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 	for i := range sp.Ports {
 		setDefault(&sp.Ports[i].HostIP, s.o.PublishAddr)
 	}
-	links, err := s.links(rec)
-	sp.ExtraHosts = append(sp.ExtraHosts, linkHosts(links)...)
+	_, err = s.links(rec)
+	sp.Links = s.sandboxLinks(rec.Links)
 	return sp, err
 }
 

@@ -38,10 +38,20 @@ type Record struct {
 	HostConfig *container.HostConfig `json:"hostConfig"` // with defaults filled in
 	// Endpoints are the networks to be attached to, by name.
 	Endpoints map[string]*network.EndpointSettings `json:"endpoints,omitempty"`
+	Links     []Link                               `json:"links,omitempty"` // on the default bridge
 	Mounts    []Mount                              `json:"mounts,omitempty"`
 	Log       runtime.Log                          `json:"log"`
 
 	Last Status `json:"last"` // as it was when the record was written
+}
+
+// Link is another container, under a name that is this one's alone. Ref is what
+// it was declared by: for when the one with the id is gone and another took its
+// place.
+type Link struct {
+	ID    string `json:"id"`
+	Ref   string `json:"ref"`
+	Alias string `json:"alias"`
 }
 
 // Mount is one of a container's mounts, resolved.

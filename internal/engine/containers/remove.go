@@ -14,7 +14,7 @@ import (
 // anonymous volumes.
 func (s *Service) Remove(ctx context.Context, id string, o RemoveOptions) error {
 	if o.Link {
-		return errs.New(errs.Unsupported, "removing a link is not supported: connect containers by a network of their own")
+		return s.removeLink(ctx, id)
 	}
 	c, err := s.index.get(id)
 	if err != nil {

@@ -147,6 +147,7 @@ func (s *Service) take(ctx context.Context, ft *fate) {
 	}
 	s.hold(ctx, rec)
 	s.index.add(c)
+	s.index.setLinks(c.id, rec.Links)
 }
 
 func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {

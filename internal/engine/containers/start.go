@@ -201,8 +201,12 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launc
 	if err != nil {
 		return nil, err
 	}
-	in, err := s.specInput(rec)
+	links, err := s.links(rec)
 	if err != nil {
+		return nil, err
+	}
+	in := s.specInput(rec, links)
+	if err := s.join(rec, &in); err != nil {
 		return nil, err
 	}
 	if in.Mounts, err = s.specMounts(ctx, rec); err != nil {
@@ -240,8 +244,9 @@ func (s *Service) external(rec *Record) (*runtime.External, error) {
 	return nil, nil
 }
 
-// specInput is all of the specification's input but its mounts.
-func (s *Service) specInput(rec *Record) (spec.Input, error) {
+// specInput is the specification's input, but for its mounts and what it takes
+// of others that run.
+func (s *Service) specInput(rec *Record, links []link) spec.Input {
 	d := s.o.Spec
 	in := spec.Input{
 		ID: rec.ID, Name: rec.Name, Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
@@ -249,34 +254,34 @@ func (s *Service) specInput(rec *Record) (spec.Input, error) {
 		CgroupPath: spec.CgroupPath(rec.HostConfig, d.CgroupParent, rec.ID),
 		Host:       d.Host, DefaultUlimits: d.Ulimits, DefaultShmSize: d.ShmSize,
 		SeccompProfile: d.SeccompProfile, NoNewPrivileges: d.NoNewPrivileges,
+		Env: linkEnv(rec.Name, links), ShmPath: s.shmPath(rec),
 	}
-	if m := rec.HostConfig.PidMode; m.IsContainer() {
-		pid, err := s.joined(m.Container(), "PID", rec.ID)
-		if err != nil {
-			return in, err
-		}
-		in.JoinPID = fmt.Sprintf("/proc/%d/ns/pid", pid)
-	}
-	if m := rec.HostConfig.IpcMode; m.IsContainer() {
-		pid, err := s.joined(m.Container(), "IPC", rec.ID)
-		if err != nil {
-			return in, err
-		}
-		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
-	}
-	links, err := s.links(rec)
-	if err != nil {
-		return in, err
-	}
-	in.Env = linkEnv(rec.Name, links)
-	in.ShmPath = s.shmPath(rec)
 	if m := rec.HostConfig.NetworkMode; m.IsContainer() {
 		if other, err := s.index.get(m.ConnectedContainer()); err == nil {
 			o := other.record()
 			in.Hostname, in.Domainname = o.Config.Hostname, o.Config.Domainname
 		}
 	}
-	return in, nil
+	return in
+}
+
+// join fills in whose namespaces a container wants to share.
+func (s *Service) join(rec *Record, in *spec.Input) error {
+	if m := rec.HostConfig.PidMode; m.IsContainer() {
+		pid, err := s.joined(m.Container(), "PID", rec.ID)
+		if err != nil {
+			return err
+		}
+		in.JoinPID = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
+	if m := rec.HostConfig.IpcMode; m.IsContainer() {
+		pid, err := s.joined(m.Container(), "IPC", rec.ID)
+		if err != nil {
+			return err
+		}
+		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
+	}
+	return nil
 }
 
 // joined returns the process whose namespace a container wants to share.
