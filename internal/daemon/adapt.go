@@ -181,8 +181,8 @@ func (ctrLayers) Changes(ctx context.Context, lowers []string, upper string) ([]
 	return layer.Changes(ctx, upper, lowers, nil)
 }
 
-func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir string) error {
-	return layer.CopyUp(ctx, &rootfs, path, dir)
+func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string) error {
+	return layer.CopyUp(ctx, &rootfs, path, dir, sub)
 }
 
 func (ctrLayers) DiskUsage(ctx context.Context, dir string) (int64, error) {

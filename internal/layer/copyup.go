@@ -14,11 +14,16 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
-// CopyUp fills dir, a volume's empty directory, with what the root file system
-// has at p: content, owners, modes, extended attributes, times. The directory
-// itself takes on owner, mode and time of p. Where p is no directory, or not
-// there, nothing is done.
-func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir string) error {
+// CopyUp fills dir, a volume's directory, or the place sub in it, with what the
+// root file system has at p: content, owners, modes, extended attributes, times.
+// The directory itself takes on owner, mode and time of p. Where p is no
+// directory, or not there, or where something is in the volume, nothing is done.
+func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir, sub string) error {
+	to, err := openEmpty(dir, sub)
+	if to < 0 || err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(to) }()
 	root, err := OpenRoot(r)
 	if err != nil {
 		return err
@@ -31,21 +36,53 @@ func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir string) error {
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", p, err)
 	}
-	to, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		_ = unix.Close(from)
-		return &os.PathError{Op: "open", Path: dir, Err: err}
-	}
 	c := &copier{ctx: ctx, root: to, links: map[inode]string{}}
-	err = c.dir(os.NewFile(uintptr(from), p), to, "")
-	_ = unix.Close(to)
-	if err != nil {
+	if err := c.dir(os.NewFile(uintptr(from), p), to, ""); err != nil {
 		return fmt.Errorf("copy %s: %w", p, err)
 	}
 	return nil
 }
 
-// copier copies a tree that nobody else writes to.
+// openEmpty opens a directory; -1 and no error if it is none, or not empty.
+func openEmpty(dir, sub string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	if sub != "" {
+		base := fd
+		place, err := mnt.OpenBelow(base, dir, sub)
+		_ = unix.Close(base)
+		if err != nil {
+			return -1, err
+		}
+		fd, err = reopenDir(place)
+		_ = unix.Close(place)
+		if errors.Is(err, unix.ENOTDIR) {
+			return -1, nil
+		}
+		if err != nil {
+			return -1, &os.PathError{Op: "open", Path: path.Join(dir, sub), Err: err}
+		}
+	}
+	var buf [512]byte // holds more than "." and ".."
+	for {
+		n, err := unix.Getdents(fd, buf[:])
+		if err == nil && n == 0 {
+			_, err = unix.Seek(fd, 0, io.SeekStart)
+			if err == nil {
+				return fd, nil
+			}
+		}
+		if _, _, names := unix.ParseDirent(buf[:max(n, 0)], -1, nil); err != nil || len(names) > 0 {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+	}
+}
+
+// copier copies a tree that nobody else writes to, to where others may write
+// meanwhile: each step is made by a descriptor, and follows no link.
 type copier struct {
 	ctx   context.Context //nolint:containedctx // for the length of one call
 	root  int
@@ -84,7 +121,7 @@ func (c *copier) entry(from, to int, name, at string) error {
 	if st.Nlink > 1 && kind != unix.S_IFDIR {
 		key := inode{st.Dev, st.Ino}
 		if first, ok := c.links[key]; ok {
-			return unix.Linkat(c.root, first, to, name, 0)
+			return c.link(first, to, name)
 		}
 		c.links[key] = at
 	}
@@ -113,6 +150,23 @@ func (c *copier) entry(from, to int, name, at string) error {
 		return err
 	}
 	return c.node(from, to, name, &st)
+}
+
+// link makes name a second one of the file that was copied to first.
+func (c *copier) link(first string, to int, name string) error {
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	fd, err := unix.Openat2(c.root, first, &how)
+	for err == unix.EAGAIN || err == unix.EINTR {
+		fd, err = unix.Openat2(c.root, first, &how)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "link", Old: first, New: name, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.Linkat(unix.AT_FDCWD, selfFD(fd), to, name, unix.AT_SYMLINK_FOLLOW)
 }
 
 func (c *copier) subdir(from, to int, name, at string) error {

@@ -456,7 +456,7 @@ func TestCopyUp(t *testing.T) {
 	must(t, unix.Setxattr(filepath.Join(r.Lower[0], "usr/bin/tool"), "user.k", []byte("v"), 0))
 	must(t, os.Symlink(r.secret, filepath.Join(r.Lower[0], "usr/bin/s")))
 	must(t, os.Mkdir(filepath.Join(r.Lower[0], "usr/bin/d"), 0o751))
-	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol)) // by the image's link
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "")) // by the image's link
 	var a, b, d unix.Stat_t
 	must(t, unix.Lstat(vol+"/tool", &a))
 	must(t, unix.Lstat(vol+"/tool2", &b))
@@ -472,11 +472,27 @@ func TestCopyUp(t *testing.T) {
 	}
 	for _, p := range []string{"/nope", "/etc/old", "/abs", "/up/../nope"} { // CVE-2022-23648: not the host's
 		empty := t.TempDir()
-		must(t, layer.CopyUp(ctx, &r.Rootfs, p, empty))
+		must(t, layer.CopyUp(ctx, &r.Rootfs, p, empty, ""))
 		if ents, _ := os.ReadDir(empty); len(ents) != 0 {
 			t.Errorf("%s: copied %v", p, ents)
 		}
 	}
+	// A place in it, by a link that stays inside; what is there stays, and a file is
+	// no place.
+	must(t, os.Mkdir(vol+"/d/in", 0o700))
+	must(t, os.Symlink("in", vol+"/d/link"))
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "d/link"))
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "d"))
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "tool"))
+	if err := layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "s"); err == nil || !strings.Contains(err.Error(), "escapes the base directory") {
+		t.Error(err)
+	}
+	ents, err := os.ReadDir(vol + "/d")
+	must(t, err)
+	if _, err := os.Stat(vol + "/d/in/tool2"); err != nil || len(ents) != 2 {
+		t.Errorf("%v %v", ents, err)
+	}
+	must(t, os.RemoveAll(vol+"/d"))
 	n, err := layer.DiskUsage(ctx, vol)
 	if want := int64(4 + len(r.secret)); err != nil || n != want {
 		t.Errorf("usage %d, want %d: %v", n, want, err)

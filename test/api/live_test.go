@@ -166,3 +166,43 @@ func TestLinks(t *testing.T) {
 	e.Launch()
 	hosts("")
 }
+
+// TestSubpaths: a place in a volume or an image is one in it, filled as a volume
+// is; and an image that is removed by force stays mounted.
+func TestSubpaths(t *testing.T) {
+	e := start(t)
+	e.Run("docker", "run", "--rm", "-v", "vol:/v", "img", "sh", "-c", "mkdir -p /v/empty /v/in/deep; ln -s ../in/deep /v/in/link; ln -s / /v/out; ln -s ../out /v/in/out")
+	e.RunIn(`FROM img
+RUN mkdir -p /places/in; echo content > /places/in/file; ln -s in /places/link; ln -s ../../../.. /places/out
+FROM scratch
+COPY --from=0 /places /
+`, "docker", "build", "-t", "places", "-")
+	for _, tc := range []struct{ mount, cmd, want string }{
+		{"type=volume,src=vol,dst=/bin/applets,volume-subpath=in/link", "ls /bin/applets", ""},
+		{"type=volume,src=vol,dst=/etc,volume-subpath=empty", "grep -c root: /etc/passwd", "1"},
+		{"type=image,src=places,dst=/i,image-subpath=link/file", "cat /i", "content"},
+		{"type=volume,src=vol,dst=/v,volume-subpath=in/out", "ls /v", "path concatenation escapes the base directory"},
+		{"type=volume,src=vol,dst=/v,volume-subpath=nosuch", "ls /v", "cannot access path "},
+		{"type=image,src=places,dst=/i,image-subpath=out", "ls /i", "path concatenation escapes the base directory"},
+		{"type=image,src=places,dst=/i,image-subpath=nosuch", "ls /i", "cannot access path "},
+	} {
+		r := e.Try("", "docker", "run", "--rm", "--mount", tc.mount, "img", "sh", "-c", tc.cmd)
+		if refused := strings.Contains(tc.want, " "); refused != (r.Code != 0) || !strings.Contains(r.Stdout+r.Stderr, tc.want) {
+			t.Errorf("%s: %d %q %q, want %q", tc.mount, r.Code, r.Stdout, r.Stderr, tc.want)
+		}
+	}
+	e.Run("docker", "create", "--name", "again", "--mount", "type=image,src=places,dst=/i", "img", "cat", "/i/in/file")
+	for range 2 {
+		if out := e.Run("docker", "start", "-a", "again"); out != "content" {
+			t.Error(out)
+		}
+		e.Try("", "docker", "rmi", "-f", "places")
+		e.Run("docker", "image", "prune", "-af")
+		e.Kill()
+		e.Launch()
+	}
+	if out := e.Run("docker", "images", "-q", "places"); out != "" {
+		t.Error(out)
+	}
+	e.Run("docker", "rm", "again")
+}

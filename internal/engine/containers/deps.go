@@ -169,8 +169,9 @@ type Layers interface {
 	OpenMount(ctx context.Context, pid int) (Root, error)
 	OpenRoot(ctx context.Context, rootfs runtime.Rootfs, mounts []RootMount) (Root, error)
 	Changes(ctx context.Context, lowers []string, upper string) ([]container.FilesystemChange, error)
-	// CopyUp fills an empty directory with what the root has at path.
-	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir string) error
+	// CopyUp fills dir, or a place in it, with what the root has at path, if it is
+	// an empty directory.
+	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string) error
 	DiskUsage(ctx context.Context, dir string) (int64, error)
 }
 

@@ -756,7 +756,7 @@ func (r *fakeReader) Close() error { return nil }
 type fakeLayers struct {
 	f      *failures
 	mu     sync.Mutex
-	copied []string
+	copied map[string]string // from, to
 	opened []string
 	welded bool // no mount is to be had alone
 }
@@ -789,13 +789,16 @@ func (l *fakeLayers) Changes(context.Context, []string, string) ([]container.Fil
 	return nil, nil
 }
 
-func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir string) error {
+func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir, sub string) error {
 	if err := l.f.at("CopyUp"); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.copied = append(l.copied, path)
+	if l.copied == nil {
+		l.copied = map[string]string{}
+	}
+	l.copied[path] = filepath.Join(dir, sub)
 	return nil
 }
 func (l *fakeLayers) DiskUsage(context.Context, string) (int64, error) { return 10, nil }

@@ -4,21 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 
-	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
 // The files the engine keeps for a container, in its run directory.
@@ -81,22 +81,27 @@ func bindSource(m Mount) error {
 	return nil
 }
 
-// checkSubpath tells in docker's words of a place that is not in the volume. It
-// is the launcher who resolves it, once, for the mount: another container may
+// checkSubpath refuses a place that is not in the volume before anything is made.
+// It is the launcher who resolves it, once, for the mount: another container may
 // put links there meanwhile.
 func checkSubpath(m Mount) error {
-	f, err := pathrs.OpenInRoot(m.Source, m.Subpath)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), fs.ErrNotExist)
-	}
+	dir, err := os.Open(m.Source)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	defer func() { _ = dir.Close() }()
+	fd, err := mnt.OpenBelow(int(dir.Fd()), m.Source, m.Subpath)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 func (s *Service) imageMount(ctx context.Context, m Mount) (spec.Mount, error) {
 	img, err := s.o.Images.Resolve(ctx, m.Source, nil)
+	if errs.Is(err, errs.NotFound) && m.ChainID != "" { // removed by force: its layers stay
+		img, err = &Image{ID: m.Source, ChainID: m.ChainID}, nil
+	}
 	if err != nil {
 		return spec.Mount{}, err
 	}
@@ -166,34 +171,14 @@ func writeInPlace(path string, data []byte) error {
 // places, once, at its first start.
 func (s *Service) copyUp(ctx context.Context, rec *Record, rootfs runtime.Rootfs) error {
 	for _, m := range rec.Mounts {
-		if m.Type != mount.TypeVolume || m.NoCopy || m.FileSystem != nil || m.Subpath != "" {
+		if m.Type != mount.TypeVolume || m.NoCopy || m.FileSystem != nil {
 			continue
 		}
-		empty, err := isEmpty(m.Source)
-		if err == nil && empty {
-			err = s.o.Layers.CopyUp(ctx, rootfs, m.Destination, m.Source)
-		}
-		if err != nil {
+		if err := s.o.Layers.CopyUp(ctx, rootfs, m.Destination, m.Source, m.Subpath); err != nil {
 			return fmt.Errorf("failed to populate volume %s: %w", m.Name, err)
 		}
 	}
 	return nil
-}
-
-func isEmpty(dir string) (bool, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = d.Close() }()
-	names, err := d.Readdirnames(1)
-	if len(names) > 0 {
-		return false, nil
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	return true, nil
 }
 
 // volumeEvent tells that a container's volume was mounted or unmounted.

@@ -64,7 +64,8 @@ type Mount struct {
 	Mode        string            `json:"mode,omitempty"` // as given to -v
 	ReadOnly    bool              `json:"readOnly,omitempty"`
 	Propagation mount.Propagation `json:"propagation,omitempty"`
-	Subpath     string            `json:"subpath,omitempty"` // of a volume
+	Subpath     string            `json:"subpath,omitempty"` // of a volume or an image
+	ChainID     string            `json:"chainID,omitempty"` // of an image
 
 	NoCopy       bool `json:"noCopy,omitempty"`       // an empty volume stays empty
 	MakeSource   bool `json:"makeSource,omitempty"`   // a missing bind source becomes a directory

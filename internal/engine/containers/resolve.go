@@ -168,7 +168,7 @@ func (s *Service) acquire(ctx context.Context, mounts []Mount, id string, undo *
 			if err != nil {
 				return err
 			}
-			m.Name, m.Source = m.Source, img.ID
+			m.Name, m.Source, m.ChainID = m.Source, img.ID, img.ChainID
 		}
 	}
 	return nil

@@ -673,7 +673,8 @@ func TestMountsOfAStart(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "new")); err != nil {
 		t.Error(err)
 	}
-	if diff := cmp.Diff([]string{"/fresh"}, w.layers.copied); diff != "" {
+	filled := map[string]string{"/fresh": filepath.Join(w.volumes.dir, "anon1/_data"), "/sub": filepath.Join(w.volumes.dir, "sub/_data/inner")}
+	if diff := cmp.Diff(filled, w.layers.copied); diff != "" {
 		t.Errorf("copied up: %s", diff)
 	}
 	in, _ := w.Inspect(ctx, id, false)

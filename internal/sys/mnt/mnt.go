@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -86,8 +87,7 @@ func Clone(dirfd int, path string, recursive bool) (int, error) {
 	return fd, nil
 }
 
-// CloneBelow is Clone of a place in a directory; links in sub lead nowhere out
-// of it, whoever puts them there meanwhile.
+// CloneBelow is Clone of a place in a directory, as [OpenBelow] finds it.
 func CloneBelow(dir, sub string, recursive bool) (int, error) {
 	if sub == "" {
 		return Clone(unix.AT_FDCWD, dir, recursive)
@@ -97,7 +97,7 @@ func CloneBelow(dir, sub string, recursive bool) (int, error) {
 		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
 	defer func() { _ = unix.Close(root) }()
-	at, err := OpenIn(root, sub, unix.O_PATH, 0)
+	at, err := OpenBelow(root, dir, sub)
 	if err != nil {
 		return -1, err
 	}
@@ -127,7 +127,7 @@ func CloneInside(fd, at int, sub string) (clone int, err error) {
 			clone, err = -1, fmt.Errorf("unmount again: %w", uerr)
 		}
 	}()
-	place, err := OpenIn(fd, sub, unix.O_PATH, unix.RESOLVE_NO_XDEV)
+	place, err := OpenBelow(fd, "", sub)
 	if err != nil {
 		return -1, err
 	}
@@ -185,14 +185,36 @@ func OpenIn(root int, path string, flags int, resolve uint64) (int, error) {
 	if path == "" {
 		path = "."
 	}
+	fd, err := openat2(root, path, &how)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: "/" + path, Err: err}
+	}
+	return fd, nil
+}
+
+// OpenBelow names a place in the directory dir, opened as root. Links may lead
+// about in it; one that leads out of it, or that is absolute, is refused, whoever
+// puts it there meanwhile. The errors are in docker's words.
+func OpenBelow(root int, dir, sub string) (int, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := openat2(root, sub, &how)
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.EXDEV) && dir == "":
+		return -1, fmt.Errorf("path concatenation escapes the base directory, subpath: %s", sub)
+	case errors.Is(err, unix.EXDEV):
+		return -1, fmt.Errorf("path concatenation escapes the base directory, base: %s, subpath: %s", dir, sub)
+	}
+	return -1, fmt.Errorf("cannot access path %s: %w", filepath.Join("/", dir, sub), err)
+}
+
+func openat2(dir int, path string, how *unix.OpenHow) (fd int, err error) {
 	for range 128 { // EAGAIN: something was renamed meanwhile
-		fd, err := unix.Openat2(root, path, &how)
-		if err == nil {
-			return fd, nil
-		}
+		fd, err = unix.Openat2(dir, path, how)
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return -1, &os.PathError{Op: "open", Path: "/" + path, Err: err}
+			break
 		}
 	}
-	return -1, &os.PathError{Op: "open", Path: "/" + path, Err: unix.EAGAIN}
+	return fd, err
 }
