@@ -180,8 +180,7 @@ func (d *Daemon) TryLaunch() error {
 		case <-gone:
 			return fmt.Errorf("skiffd exited: %v", d.cmd.ProcessState)
 		case <-deadline:
-			_ = d.cmd.Process.Kill()
-			return errors.New("skiffd did not answer within 30 s")
+			return fmt.Errorf("skiffd did not answer within 30 s\n%s", d.stacks())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -211,6 +210,21 @@ func (d *Daemon) waitGone() {
 	case <-time.After(30 * time.Second):
 		d.t.Fatalf("skiffd %d is still there", d.PID())
 	}
+}
+
+// stacks ends the daemon and returns where it was.
+func (d *Daemon) stacks() string {
+	before, _ := d.log.Stat()
+	_ = d.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-d.gone:
+	case <-time.After(10 * time.Second):
+		_ = d.cmd.Process.Kill()
+		return "and does not end by SIGQUIT"
+	}
+	data, _ := os.ReadFile(filepath.Join(d.Dir, "skiffd.log"))
+	data = data[min(before.Size(), int64(len(data))):]
+	return string(data[:min(len(data), 32<<10)])
 }
 
 // LogTail returns the end of the daemon's log.
