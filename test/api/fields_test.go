@@ -43,6 +43,9 @@ func (p *probe) how() string {
 	return "honoured: seen in inspect"
 }
 
+// shares prints CPU shares, or 512 for the weight that version 2 makes of them.
+const shares = "cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || { grep -qx 59 /sys/fs/cgroup/cpu.weight && echo 512; }"
+
 // cgroup reads a limit from inside, with either version of control groups.
 func cgroup(v1, v2 string) string {
 	return "cat /sys/fs/cgroup/" + v1 + " 2>/dev/null || cat /sys/fs/cgroup/" + v2
@@ -94,7 +97,7 @@ var creates = []probe{
 	{fields: "StopTimeout", body: `{"StopTimeout":3}`, path: "Config/StopTimeout", is: "3", note: "honoured: see internal/engine/containers"},
 	{fields: "Shell", body: `{"Shell":["/bin/sh","-ec"]}`, path: "Config/Shell", is: `["/bin/sh","-ec"]`, note: "honoured: runs CMD-SHELL health checks"},
 
-	{fields: "HostConfig.CpuShares", body: hostConfig(`"CpuShares":512`), sh: cgroup("cpu/cpu.shares", "cpu.weight"), see: "512"},
+	{fields: "HostConfig.CpuShares", body: hostConfig(`"CpuShares":512`), sh: shares, see: "512"},
 	{fields: "HostConfig.Memory", body: hostConfig(`"Memory":33554432`), sh: cgroup("memory/memory.limit_in_bytes", "memory.max"), see: "33554432"},
 	{fields: "HostConfig.CgroupParent", body: hostConfig(`"CgroupParent":"PARENT/sub","CgroupnsMode":"host"`), sh: "cat /proc/self/cgroup", see: "PARENT/sub/"},
 	{fields: "HostConfig.BlkioWeight", body: hostConfig(`"BlkioWeight":300`), path: "HostConfig/BlkioWeight", is: "300", note: "honoured where the kernel has it, else a warning"},

@@ -38,7 +38,7 @@ func limitFile(v1, v2 string) string { return "sh " + cgroup(v1, v2) }
 
 // updates are the fields of POST /containers/{id}/update.
 var updates = []ask{
-	{fields: "CpuShares", body: `{"CpuShares":512}`, see: limitFile("cpu/cpu.shares", "cpu.weight"), is: "512"},
+	{fields: "CpuShares", body: `{"CpuShares":512}`, see: "sh " + shares, is: "512"},
 	{fields: "Memory", body: `{"Memory":67108864,"MemorySwap":67108864}`, see: limitFile("memory/memory.limit_in_bytes", "memory.max"), is: "67108864"},
 	{fields: "MemorySwap", body: `{"MemorySwap":-1}`, see: upJSON + "HostConfig/MemorySwap", is: "-1"},
 	{fields: "MemoryReservation", body: `{"MemoryReservation":16777216}`, see: limitFile("memory/memory.soft_limit_in_bytes", "memory.low"), is: "16777216"},

@@ -80,6 +80,30 @@ func TestTerminateLeavesContainers(t *testing.T) {
 	d.Run("docker", "rm", "-f", id)
 }
 
+// TestShimCrash ends a container whose shim was killed: the code is known from
+// Linux 6.15 on, and said to be unknown before.
+func TestShimCrash(t *testing.T) {
+	d := daemon(t)
+	d.Run("docker", "run", "-d", "--name", "box", "busybox", "sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 5")
+	d.KillShim()
+	harness.Eventually(t, 30*time.Second, func() string {
+		r := d.Try("", "docker", "exec", "box", "touch", "/go")
+		if r.Code != 0 && d.Run("docker", "inspect", "-f", "{{.State.Running}}", "box") == "true" {
+			return r.Stderr
+		}
+		return ""
+	})
+	r := d.Try("", "docker", "wait", "box")
+	state := d.Run("docker", "inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "box")
+	told := state == "5"
+	if !told && !strings.HasPrefix(state, "255 the exit status is unknown") || r.Out() != strings.Fields(state)[0] {
+		t.Errorf("it ends as %q, waited for %+v", state, r)
+	}
+	t.Logf("the kernel tells: %v", told)
+	d.Run("docker", "start", "box")
+	d.Run("docker", "rm", "-f", "box")
+}
+
 func TestSecondDaemonIsRefused(t *testing.T) {
 	d := daemon(t)
 	r := d.Try("", harness.Bin(t, "skiffd"), "--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--config-file", "/dev/null")

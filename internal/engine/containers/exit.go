@@ -33,6 +33,10 @@ func (s *Service) watch() error {
 	return nil
 }
 
+// exitNotTold stands beside the exit code 255 of a container whose shim was
+// killed and whose kernel tells its end to nobody else: before Linux 6.15.
+const exitNotTold = "the exit status is unknown: the container ended after its shim was killed, and this kernel does not tell"
+
 // exited handles the exit of a container's process.
 func (s *Service) exited(e runtime.Exit) {
 	c := s.index.exact(e.ID)
@@ -74,6 +78,9 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 		c.st.Restarts++
 	}
 	c.st.ended(to, e.Code, e.OOM, e.At)
+	if e.Unknown {
+		c.st.Error = exitNotTold
+	}
 	delay := c.backoff.next(ran)
 	sandbox := c.sandbox
 	c.sandbox, c.net = nil, netView{}

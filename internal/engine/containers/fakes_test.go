@@ -315,7 +315,7 @@ func (r *fakeRuntime) endLocked(p *fakeProc, code int) {
 	if p == nil || p.exit != nil {
 		return
 	}
-	p.exit = &runtime.Exit{ID: p.id, ExecID: p.exec, PID: p.pid, Code: code, At: time.Now()}
+	p.exit = &runtime.Exit{ID: p.id, ExecID: p.exec, PID: p.pid, Code: code, Unknown: code == 255, At: time.Now()}
 	for _, s := range r.attached[p.id+"/"+p.exec] {
 		_ = s.pw.Close()
 	}

@@ -72,6 +72,29 @@ func TestLifeOfAContainer(t *testing.T) {
 	w.nothingLeft()
 }
 
+func TestUnknownExit(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("web")
+	w.start(id)
+	next := w.waitFor(id, container.WaitConditionNextExit)
+	w.rt.end(id, 255) // a code that the fake does not know
+	if got := recv(t, next); got.StatusCode != 255 || got.Error == nil || got.Error.Message != exitNotTold {
+		t.Errorf("%+v", got)
+	}
+	if in, err := w.Inspect(ctx, id, false); err != nil || in.State.ExitCode != 255 || in.State.Error != exitNotTold {
+		t.Errorf("%+v %v", in.State, err)
+	}
+	w.start(id)
+	w.rt.end(id, 3)
+	if got := recv(t, w.waitFor(id, "")); got.StatusCode != 3 || got.Error != nil {
+		t.Errorf("the next end: %+v", got)
+	}
+	if err := w.Remove(ctx, id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+}
+
 func TestRunRmLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	id := w.create("", withRm, withHost(func(h *container.HostConfig) { h.Binds = []string{"/data", "keep:/keep"} }))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,10 +115,13 @@ func cgroups(v2 bool) spec.CgroupFacts {
 		for _, c := range has {
 			on[c] = true
 		}
+		// The root has no file of the weights themselves, but that of their scheduler.
+		bfq := hasBFQ()
+		weight := bfq || exists("/sys/fs/cgroup/io.cost.qos") || exists("/sys/fs/cgroup/io.weight")
 		return spec.CgroupFacts{
 			Memory: on["memory"], Swap: on["memory"], Reservation: on["memory"],
 			CPUShares: on["cpu"], CPUQuota: on["cpu"], CPUSet: on["cpuset"], Pids: on["pids"],
-			BlkioWeight: on["io"], BlkioWeightDevice: on["io"], BlkioThrottle: on["io"],
+			BlkioWeight: on["io"] && weight, BlkioWeightDevice: on["io"] && bfq, BlkioThrottle: on["io"],
 		}
 	}
 	v1 := func(controller, file string) bool {
@@ -137,6 +141,13 @@ func cgroups(v2 bool) spec.CgroupFacts {
 		BlkioWeightDevice: v1("blkio", "blkio.weight_device") || v1("blkio", "blkio.bfq.weight_device"),
 		BlkioThrottle:     v1("blkio", "blkio.throttle.read_bps_device"),
 	}
+}
+
+// hasBFQ reports whether the kernel has the scheduler that knows weights of
+// single devices: every device then offers it.
+func hasBFQ() bool {
+	found, _ := filepath.Glob("/sys/block/*/queue/scheduler")
+	return slices.ContainsFunc(found, func(file string) bool { return strings.Contains(readLine(file), "bfq") })
 }
 
 func thermalThrottle() []string {
