@@ -12,7 +12,7 @@ scripts/deps.sh qemu-system-x86 mmdebstrap busybox-static e2fsprogs || skip "qem
 image=$(scripts/vm/image.sh) || skip "Debian's kernel and packages cannot be had"
 
 list=${LIST:-scripts/vm/list}
-[ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-short
+[ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-systemd
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/disk/src"
@@ -31,6 +31,18 @@ while read -r pkg _; do
 	go test -tags root -c -ldflags '-s -w' -o "$to/vm.test" "./$pkg"
 	[ ! -d "$pkg/testdata" ] || cp -r "$pkg/testdata" "$to/"
 done <"$work/disk/list"
+mkdir -p "$work/disk/src/docs"
+cp docs/conformance.md "$work/disk/src/docs/"
+if grep -q '^test/conformance' "$work/disk/list"; then
+	(
+		cd test/conformance/suite
+		export GOFLAGS=-mod=mod
+		mkdir -p "$work/disk/suite"
+		# shellcheck disable=SC2046
+		go build -ldflags '-s -w' -o "$work/disk/suite/" $(go list -e -tags tools -f '{{join .Imports "\n"}}' .)
+		cp "$(go list -m -f '{{.Dir}}' github.com/opencontainers/runtime-tools)/rootfs-amd64.tar.gz" "$work/disk/suite/"
+	)
+fi
 truncate -s 2G "$work/disk.img"
 mke2fs -q -F -t ext4 -O ^has_journal -d "$work/disk" "$work/disk.img"
 rm -rf "$work/disk"

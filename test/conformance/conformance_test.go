@@ -78,11 +78,42 @@ func TestRuntimeTools(t *testing.T) {
 	}
 }
 
+const helper, image = "runtimetest", "rootfs-amd64.tar.gz"
+
 // buildSuite builds the programs and lays out what they look for in their
-// working directory.
+// working directory. With SKIFF_TEST_SUITE they are in that directory already.
 func buildSuite(t *testing.T, dir string) []string {
 	t.Helper()
-	bin := filepath.Join(filepath.Dir(harness.Bin(t, "skiff-runtime")), "conformance")
+	bin := os.Getenv("SKIFF_TEST_SUITE")
+	if bin == "" {
+		bin = filepath.Join(filepath.Dir(harness.Bin(t, "skiff-runtime")), "conformance")
+		build(t, bin)
+	}
+	found, err := os.ReadDir(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range found {
+		from := filepath.Join(bin, e.Name())
+		if e.Name() != helper && e.Name() != image {
+			out = append(out, from)
+			continue
+		}
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, e.Name()), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// build leaves the programs and their image in a directory.
+func build(t *testing.T, bin string) {
+	t.Helper()
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -103,25 +134,13 @@ func buildSuite(t *testing.T, dir string) []string {
 	imports := strings.Fields(string(golang("list", "-e", "-tags", "tools", "-f", `{{join .Imports "\n"}}`, ".")))
 	golang(append([]string{"build", "-ldflags", "-s -w", "-o", bin + "/"}, imports...)...)
 	src := strings.TrimSpace(string(golang("list", "-m", "-f", "{{.Dir}}", module)))
-	for from, to := range map[string]string{
-		filepath.Join(src, "rootfs-amd64.tar.gz"): "rootfs-amd64.tar.gz",
-		filepath.Join(bin, "runtimetest"):         "runtimetest",
-	} {
-		data, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, to), data, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	data, err := os.ReadFile(filepath.Join(src, image))
+	if err != nil {
+		t.Fatal(err)
 	}
-	var out []string
-	for _, i := range imports {
-		if strings.Contains(i, "/validation/") {
-			out = append(out, filepath.Join(bin, filepath.Base(i)))
-		}
+	if err := os.WriteFile(filepath.Join(bin, image), data, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	return out
 }
 
 type result struct {

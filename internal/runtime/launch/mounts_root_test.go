@@ -38,8 +38,8 @@ func ownerDir(t *testing.T) string {
 }
 
 func TestMappedOwners(t *testing.T) {
-	needMaps(t)
 	dir := ownerDir(t)
+	needMaps(t, filepath.Join(dir, "below"))
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}}
 	b := newBox(t, "stat -c %u /one/file /one/below/file /all/file /all/below/file /none/file; cd /one && echo x > made && stat -c %u made")
 	b.l.Spec.Process.User = specs.User{UID: 1000, GID: 1000}

@@ -25,7 +25,7 @@ func inUserNS(b *box) {
 	l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	l.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: shifted, Size: 65536}}
 	l.GIDMappings = l.UIDMappings
-	if mapsTmpfs(b.t) || b.l.Rootfs.Bind != "" {
+	if mapsOwners(b.t, b.t.TempDir()) || b.l.Rootfs.Bind != "" {
 		return
 	}
 	// Where the tests' layers cannot be mapped, the root has other owners instead.
@@ -42,8 +42,8 @@ func inUserNS(b *box) {
 	}
 }
 
-// mapsTmpfs tells whether owners can be mapped on the tests' file system.
-func mapsTmpfs(t testing.TB) bool {
+// mapsOwners tells whether owners can be mapped on the file system of a directory.
+func mapsOwners(t testing.TB, dir string) bool {
 	t.Helper()
 	ids := []specs.LinuxIDMapping{{HostID: shifted, Size: 10}}
 	ns, err := newUserNS(ids, ids)
@@ -51,7 +51,7 @@ func mapsTmpfs(t testing.TB) bool {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(ns) }()
-	fd, err := mnt.Clone(unix.AT_FDCWD, t.TempDir(), false)
+	fd, err := mnt.Clone(unix.AT_FDCWD, dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +59,10 @@ func mapsTmpfs(t testing.TB) bool {
 	return mnt.MapOwners(fd, ns, false) == nil
 }
 
-func needMaps(t *testing.T) {
+func needMaps(t *testing.T, dir string) {
 	t.Helper()
-	if !mapsTmpfs(t) {
-		t.Skip("this kernel cannot map owners on a tmpfs (6.3)")
+	if !mapsOwners(t, dir) {
+		t.Skip("this kernel cannot map owners on the tests' file system: a tmpfs from 6.3 on")
 	}
 }
 
@@ -136,7 +136,7 @@ func TestUserNamespaceOwnsItsStreams(t *testing.T) {
 // A directory that only the host's root can look into still is a mount's source,
 // and the root of a directory is used as it is.
 func TestUserNamespaceSources(t *testing.T) {
-	needMaps(t)
+	needMaps(t, t.TempDir())
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.MkdirAll(filepath.Join(secret, "data"), 0o700); err != nil {
 		t.Fatal(err)
