@@ -63,62 +63,53 @@ func (a *app) printPruned(title string, p pruned) {
 
 const reclaimed = "Total reclaimed space"
 
-func newContainerPrune(a *app) *cobra.Command {
+// pruning is a command that removes what is not used. Where it can remove all
+// of it, allUsage tells so, and what is asked then.
+type pruning struct {
+	short, warning, total string
+	allUsage, allWarning  string
+	kind                  func(context.Context, *client.Client, *pruneFlags) (pruned, error)
+}
+
+func (a *app) newPrune(x pruning) *cobra.Command {
 	var p pruneFlags
 	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all stopped containers", Args: noArgs,
+		Use: "prune [OPTIONS]", Short: x.short, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.prune(cmd.Context(), &p, "WARNING! This will remove all stopped containers.", reclaimed, pruneContainers)
+			q := x.warning
+			if p.all {
+				q = x.allWarning
+			}
+			return a.prune(cmd.Context(), &p, "WARNING! This will remove "+q, x.total, x.kind)
 		},
 	}
 	p.register(cmd)
+	if x.allUsage != "" {
+		cmd.Flags().BoolVarP(&p.all, "all", "a", false, x.allUsage)
+	}
 	return cmd
+}
+
+func newContainerPrune(a *app) *cobra.Command {
+	return a.newPrune(pruning{short: "Remove all stopped containers", warning: "all stopped containers.", total: reclaimed, kind: pruneContainers})
 }
 
 func newImagePrune(a *app) *cobra.Command {
-	var p pruneFlags
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused images", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := "WARNING! This will remove all dangling images."
-			if p.all {
-				q = "WARNING! This will remove all images without at least one container associated to them."
-			}
-			return a.prune(cmd.Context(), &p, q, reclaimed, pruneImages)
-		},
-	}
-	p.register(cmd)
-	cmd.Flags().BoolVarP(&p.all, "all", "a", false, "Remove all unused images, not just dangling ones")
-	return cmd
+	return a.newPrune(pruning{
+		short: "Remove unused images", warning: "all dangling images.", total: reclaimed, kind: pruneImages,
+		allUsage: "Remove all unused images, not just dangling ones", allWarning: "all images without at least one container associated to them.",
+	})
 }
 
 func newNetworkPrune(a *app) *cobra.Command {
-	var p pruneFlags
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all unused networks", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.prune(cmd.Context(), &p, "WARNING! This will remove all custom networks not used by at least one container.", "", pruneNetworks)
-		},
-	}
-	p.register(cmd)
-	return cmd
+	return a.newPrune(pruning{short: "Remove all unused networks", warning: "all custom networks not used by at least one container.", kind: pruneNetworks})
 }
 
 func newVolumePrune(a *app) *cobra.Command {
-	var p pruneFlags
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove unused local volumes", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := "WARNING! This will remove anonymous local volumes not used by at least one container."
-			if p.all {
-				q = "WARNING! This will remove all local volumes not used by at least one container."
-			}
-			return a.prune(cmd.Context(), &p, q, reclaimed, pruneVolumes)
-		},
-	}
-	p.register(cmd)
-	cmd.Flags().BoolVarP(&p.all, "all", "a", false, "Remove named volumes too")
-	return cmd
+	return a.newPrune(pruning{
+		short: "Remove unused local volumes", warning: "anonymous local volumes not used by at least one container.", total: reclaimed, kind: pruneVolumes,
+		allUsage: "Remove named volumes too", allWarning: "all local volumes not used by at least one container.",
+	})
 }
 
 func newBuilderPrune(a *app) *cobra.Command {

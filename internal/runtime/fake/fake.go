@@ -23,7 +23,7 @@ type Runtime struct {
 	mu         sync.Mutex // guards all below
 	containers map[string]*container
 	waiting    map[key]*pipes
-	watchers   []*watcher
+	watchers   []*runtime.ExitQueue
 	pid        int
 
 	// Updates are the limits set with Update, by container.
@@ -170,7 +170,7 @@ func (r *Runtime) finish(c *container, execID string, p *process, code int) {
 	defer r.mu.Unlock()
 	p.exit = &runtime.Exit{ID: c.launch.ID, ExecID: execID, PID: p.pid, Code: code, At: time.Now()}
 	for _, w := range r.watchers {
-		w.put(*p.exit)
+		w.Put(*p.exit)
 	}
 	if execID != "" {
 		return
@@ -341,39 +341,14 @@ func (r *Runtime) Attach(_ context.Context, id, execID string, want runtime.Atta
 	return r.waiting[k].attach(want), nil
 }
 
-// watcher queues exits for one listener.
-type watcher struct {
-	mu    sync.Mutex // guards queue
-	queue []runtime.Exit
-	wake  chan struct{}
-}
-
-func (w *watcher) put(e runtime.Exit) {
-	w.mu.Lock()
-	w.queue = append(w.queue, e)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *watcher) take() []runtime.Exit {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	q := w.queue
-	w.queue = nil
-	return q
-}
-
 // Events implements runtime.Runtime.
 func (r *Runtime) Events(ctx context.Context) (<-chan runtime.Exit, error) {
-	w := &watcher{wake: make(chan struct{}, 1)}
+	w := runtime.NewExitQueue()
 	r.mu.Lock()
 	for _, c := range r.containers {
 		for _, p := range c.procs {
 			if p.exit != nil {
-				w.put(*p.exit)
+				w.Put(*p.exit)
 			}
 		}
 	}
@@ -383,7 +358,7 @@ func (r *Runtime) Events(ctx context.Context) (<-chan runtime.Exit, error) {
 	go func() {
 		defer close(out)
 		for {
-			for _, e := range w.take() {
+			for _, e := range w.Take() {
 				select {
 				case out <- e:
 				case <-ctx.Done():
@@ -392,10 +367,10 @@ func (r *Runtime) Events(ctx context.Context) (<-chan runtime.Exit, error) {
 			select {
 			case <-ctx.Done():
 				r.mu.Lock()
-				r.watchers = slices.DeleteFunc(r.watchers, func(o *watcher) bool { return o == w })
+				r.watchers = slices.DeleteFunc(r.watchers, func(o *runtime.ExitQueue) bool { return o == w })
 				r.mu.Unlock()
 				return
-			case <-w.wake:
+			case <-w.Wake():
 			}
 		}
 	}()

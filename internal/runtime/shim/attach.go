@@ -5,7 +5,6 @@ package shim
 import (
 	"net"
 	"strings"
-	"sync"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
@@ -101,45 +100,19 @@ func (s *server) dropWaiting(id string) {
 	}
 }
 
-// watcher is a client that wants to hear of exits. Its queue has no bound but
-// the number of processes.
-type watcher struct {
-	mu    sync.Mutex // guards queue
-	queue []runtime.Exit
-	wake  chan struct{}
-}
-
-func (w *watcher) put(e runtime.Exit) {
-	w.mu.Lock()
-	w.queue = append(w.queue, e)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *watcher) take() []runtime.Exit {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	q := w.queue
-	w.queue = nil
-	return q
-}
-
 // events sends every exit that is not deleted yet, then those to come.
 func (s *server) events(conn *net.UnixConn) {
-	w := &watcher{wake: make(chan struct{}, 1)}
+	w := runtime.NewExitQueue()
 	s.mu.Lock()
 	for _, c := range s.containers {
 		if c.main == nil {
 			continue
 		}
 		for _, p := range c.ended {
-			w.put(*p.rec.Exit)
+			w.Put(*p.rec.Exit)
 		}
 		if c.main.rec.Exit != nil {
-			w.put(*c.main.rec.Exit)
+			w.Put(*c.main.rec.Exit)
 		}
 	}
 	s.watchers[w] = struct{}{}
@@ -156,7 +129,7 @@ func (s *server) events(conn *net.UnixConn) {
 		_, _ = conn.Read(b[:]) // nothing comes but the end
 	}()
 	for first := true; ; first = false {
-		for _, e := range w.take() {
+		for _, e := range w.Take() {
 			if send(conn, &response{Exit: &e}) != nil {
 				return
 			}
@@ -167,7 +140,7 @@ func (s *server) events(conn *net.UnixConn) {
 		select {
 		case <-gone:
 			return
-		case <-w.wake:
+		case <-w.Wake():
 		}
 	}
 }

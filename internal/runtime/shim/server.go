@@ -64,7 +64,7 @@ type server struct {
 	mu         sync.Mutex // guards all below and the fields of containers and processes
 	containers map[string]*container
 	waiting    map[string]*hub // attached to before start
-	watchers   map[*watcher]struct{}
+	watchers   map[*runtime.ExitQueue]struct{}
 	links      map[*link]struct{}
 	listener   *net.UnixListener
 	turn       turn // while this program gives way to another one
@@ -117,7 +117,7 @@ func newServer(dir string, newLog NewLog, log *slog.Logger) (*server, error) {
 	s := &server{
 		dir: dir, newLog: newLog, log: log,
 		host:       &launch.Host{Cgroups: groups, Exe: "/proc/self/exe"},
-		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*watcher]struct{}),
+		containers: make(map[string]*container), waiting: make(map[string]*hub), watchers: make(map[*runtime.ExitQueue]struct{}),
 		links: make(map[*link]struct{}), execve: unix.Exec,
 		profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program),
 	}

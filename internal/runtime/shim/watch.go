@@ -115,7 +115,7 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 	s.mu.Lock()
 	close(p.done)
 	for w := range s.watchers {
-		w.put(exit)
+		w.Put(exit)
 	}
 	if !first {
 		c.ended = append(c.ended, p)
