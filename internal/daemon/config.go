@@ -54,6 +54,7 @@ type Config struct {
 	MTU          int
 	ICC          bool
 	HostBindIP   string
+	HostGateways []string // what "host-gateway" means; none: the default bridge's
 	Bridge       string
 	CgroupParent string
 
@@ -61,6 +62,8 @@ type Config struct {
 	LogOpts        map[string]string
 	Ulimits        map[string]*container.Ulimit
 	ShmSize        int64
+	IpcMode        string
+	CgroupnsMode   string // "": private, as far as the host has namespaces of control groups
 	Init           bool
 	SeccompProfile string
 	NoNewPrivs     bool
@@ -78,6 +81,7 @@ type Config struct {
 	StorageDriver string
 	LiveRestore   bool
 	ExecOpts      []string
+	Features      map[string]bool
 }
 
 // DefaultConfig returns the configuration without flags and file.
@@ -99,6 +103,8 @@ func DefaultConfig() *Config {
 		Ulimits:      map[string]*container.Ulimit{},
 		Runtimes:     map[string]system.Runtime{},
 		ShmSize:      64 << 20,
+		IpcMode:      string(container.IPCModePrivate),
+		Features:     map[string]bool{},
 		LiveRestore:  true,
 		CDISpecDirs:  cdi.DefaultDirs(),
 	}
@@ -143,6 +149,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MTU, "mtu", c.MTU, "Set the MTU of the default bridge")
 	fs.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication on the default bridge")
 	fs.StringVar(&c.HostBindIP, "ip", c.HostBindIP, "Host IP for port publishing from the default bridge network")
+	fs.StringArrayVar(&c.HostGateways, "host-gateway-ip", nil, "IP addresses that the special 'host-gateway' string in --add-host resolves to (default: the default bridge's)")
 	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface (default \"skiff0\")")
 	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers (default \"/skiff\"; a slice of systemd's with its driver)")
 
@@ -150,6 +157,8 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(mapFlag(c.LogOpts), "log-opt", "Default log driver options for containers")
 	fs.Var(ulimitFlag(c.Ulimits), "default-ulimit", "Default ulimits for containers")
 	fs.Var((*bytesFlag)(&c.ShmSize), "default-shm-size", "Default shm size for containers")
+	fs.StringVar(&c.IpcMode, "default-ipc-mode", c.IpcMode, `Default mode for containers ipc ("shareable"|"private")`)
+	fs.StringVar(&c.CgroupnsMode, "default-cgroupns-mode", "", `Default mode for containers cgroup namespace ("host"|"private") (default "private")`)
 	fs.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
 	fs.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", c.CDISpecDirs, "CDI specification directories to use")
 	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
@@ -169,6 +178,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers outlive the daemon: always so")
 	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs (default) or systemd")
 
+	fs.Var(featuresFlag(c.Features), "feature", "Switch a feature: cdi; buildkit and containerd-snapshotter, that are always on (key=bool)")
 	fs.StringVar(&c.ShimBinary, "shim", "", "Path to skiff-shim (default: the one carried inside skiffd, or beside it)")
 }
 
@@ -223,6 +233,13 @@ func (c *Config) Finish() error {
 	for _, s := range c.DNS {
 		_, err := netip.ParseAddr(s)
 		check(err == nil, "invalid --dns %q: not an IP address", s)
+	}
+	c.checkHostGateways(check)
+	check(c.IpcMode == "private" || c.IpcMode == "shareable", "invalid --default-ipc-mode %q: want private or shareable", c.IpcMode)
+	check(c.CgroupnsMode == "" || c.CgroupnsMode == "private" || c.CgroupnsMode == "host", "invalid --default-cgroupns-mode %q: want private or host", c.CgroupnsMode)
+	c.CDISpecDirs = slices.DeleteFunc(c.CDISpecDirs, func(dir string) bool { return dir == "" })
+	if on, set := c.Features["cdi"]; set && !on {
+		c.CDISpecDirs = nil
 	}
 	_, err := netip.ParseAddr(c.HostBindIP)
 	check(err == nil, "invalid --ip %q: not an IP address", c.HostBindIP)

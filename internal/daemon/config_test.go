@@ -41,7 +41,9 @@ func TestFileAndFlagsMeet(t *testing.T) {
 		"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}, {"base": "fd00:10::/48", "size": 64}],
 		"ipv6": true, "fixed-cidr-v6": "fd00:9::/64",
 		"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1234"}},
-		"default-shm-size": "32m",
+		"default-shm-size": "32m", "default-ipc-mode": "shareable", "default-cgroupns-mode": "host",
+		"host-gateway-ips": ["192.0.2.1", "2001:db8::1"], "cdi-spec-dirs": [],
+		"features": {"buildkit": true, "containerd-snapshotter": true, "cdi": true},
 		"debug": true, "mtu": 1400,
 		"storage-driver": "overlay2", "live-restore": true, "exec-opts": ["native.cgroupdriver=cgroupfs"]
 	}`, "--data-root", "/tmp/x", "--bip", "10.9.0.1/24")
@@ -61,11 +63,34 @@ func TestFileAndFlagsMeet(t *testing.T) {
 	if !c.IPv6 || c.FixedCIDR6 != "fd00:9::/64" || c.NetworkOpts["bridge"]["com.docker.network.driver.mtu"] != "1234" {
 		t.Errorf("networks: %v %v %v", c.IPv6, c.FixedCIDR6, c.NetworkOpts)
 	}
+	if c.IpcMode != "shareable" || c.CgroupnsMode != "host" || len(c.hostGateways()) != 2 || len(c.CDISpecDirs) != 0 {
+		t.Errorf("%q %q %v %q", c.IpcMode, c.CgroupnsMode, c.hostGateways(), c.CDISpecDirs)
+	}
 	if c.ShmSize != 32<<20 || c.LogLevel != "debug" || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
 		t.Errorf("%+v", c)
 	}
 	if diff := cmp.Diff([]string{"base=10.10.0.0/16,size=24", "base=fd00:10::/48,size=64"}, c.Pools); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestCDIDirs(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		args []string
+		want int
+	}{
+		"defaults":                 {`{}`, nil, 2},
+		"on":                       {`{"features": {"cdi": true}}`, nil, 2},
+		"off":                      {`{"features": {"cdi": false}}`, []string{"--cdi-spec-dir", "/a"}, 0},
+		"none":                     {`{"cdi-spec-dirs": []}`, nil, 0},
+		"none on the command line": {``, []string{"--cdi-spec-dir", "", "--feature", "cdi"}, 0},
+		"one":                      {`{"cdi-spec-dirs": ["/a"]}`, nil, 1},
+	} {
+		c, err := load(t, tc.file, tc.args...)
+		if err != nil || len(c.CDISpecDirs) != tc.want {
+			t.Errorf("%s: %q %v", name, c.CDISpecDirs, err)
+		}
 	}
 }
 
@@ -94,6 +119,12 @@ func TestConfigRefusals(t *testing.T) {
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
 		"other storage":        {`{"storage-driver": "zfs"}`, nil, "--storage-driver zfs is not supported"},
 		"no live-restore":      {`{"live-restore": false}`, nil, "--live-restore=false is not supported"},
+		"an IPC mode":          {``, []string{"--default-ipc-mode", "host"}, "invalid --default-ipc-mode"},
+		"a cgroupns mode":      {`{"default-cgroupns-mode": "x"}`, nil, "invalid --default-cgroupns-mode"},
+		"no gateway":           {`{"host-gateway-ip": "x"}`, nil, "invalid --host-gateway-ip"},
+		"two gateways":         {``, []string{"--host-gateway-ip", "192.0.2.1", "--host-gateway-ip", "192.0.2.2"}, "only one IPv4 and one IPv6"},
+		"unknown feature":      {`{"features": {"x": true}}`, nil, `feature "x" is not supported`},
+		"no BuildKit":          {`{"features": {"buildkit": false}}`, nil, "feature buildkit cannot be switched off"},
 		"missing explicit dns": {``, []string{"--dns", "nope"}, "invalid --dns"},
 	} {
 		t.Run(name, func(t *testing.T) {

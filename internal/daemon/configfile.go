@@ -33,6 +33,8 @@ var fileKeys = map[string]string{
 	"tls-verify":            "tlsverify",
 	"default-cgroup-parent": "cgroup-parent",
 	"cdi-spec-dirs":         "cdi-spec-dir",
+	"features":              "feature",
+	"host-gateway-ips":      "host-gateway-ip",
 	"graph":                 "", // removed from docker long ago
 }
 
@@ -115,6 +117,11 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 		}
 	}
 	for f, vals := range set {
+		if list, ok := f.Value.(pflag.SliceValue); ok && len(vals) == 0 { // not the default's
+			if err := list.Replace(nil); err != nil {
+				return err
+			}
+		}
 		for _, v := range vals {
 			if err := fset.Set(f.Name, v); err != nil {
 				return err
@@ -135,7 +142,7 @@ func isPluralOf(key string, f *pflag.Flag) bool {
 		return false
 	}
 	for plural, name := range fileKeys {
-		if name == key && plural != "tls-verify" && plural != "default-cgroup-parent" {
+		if name == key && plural != "tls-verify" && plural != "default-cgroup-parent" && plural != "host-gateway-ips" {
 			return true
 		}
 	}

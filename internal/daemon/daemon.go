@@ -222,7 +222,7 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	o := network.Options{
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
 		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
-		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts,
+		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(),
 	}
 	if d.c.FixedCIDR6 != "" {
 		o.FixedCIDR6, _ = netip.ParsePrefix(d.c.FixedCIDR6) // checked by Finish
@@ -342,6 +342,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	}
 	facts.ApparmorDefault, facts.Systemd = d.apparmor, d.c.cgroupDriver() == driverSystemd
 	facts.CDI = cdi.New(d.c.CDISpecDirs)
+	facts.DefaultIPC, facts.DefaultCgroupns = container.IpcMode(d.c.IpcMode), container.CgroupnsMode(d.c.CgroupnsMode)
 	groups, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
@@ -392,8 +393,12 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	return builds.New(b, builds.Config{Tmp: d.store.Tmp(), HostGateway: gateway, Events: d.events, Log: d.log}), nil
 }
 
-// gateway is the default bridge's address: what "host-gateway" means.
+// gateway is what "host-gateway" means to builds: the default bridge's address
+// unless another is configured.
 func (d *daemon) gateway() net.IP {
+	if ips := d.c.hostGateways(); len(ips) > 0 {
+		return ips[0].AsSlice()
+	}
 	n, err := d.networks.Inspect("bridge")
 	if err != nil || len(n.IPAM.Config) == 0 {
 		return nil

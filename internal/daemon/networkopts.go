@@ -3,8 +3,31 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 )
+
+// hostGateways are what "host-gateway" means, one address of each family at
+// most; checked by Finish.
+func (c *Config) hostGateways() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range c.HostGateways {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (c *Config) checkHostGateways(check func(ok bool, format string, args ...any)) {
+	families := map[bool]bool{}
+	for _, s := range c.HostGateways {
+		a, err := netip.ParseAddr(s)
+		check(err == nil, "invalid --host-gateway-ip %q: not an IP address", s)
+		check(err != nil || !families[a.Is6()], "invalid --host-gateway-ip %q: only one IPv4 and one IPv6 host gateway address can be specified", s)
+		families[a.Is6()] = true
+	}
+}
 
 // networkOptsFlag collects --default-network-opt and the key
 // "default-network-opts" of daemon.json: options of new networks, by driver.

@@ -209,7 +209,8 @@ func (s *Sandbox) Hosts() []byte {
 		b.WriteString(hostsIntro)
 	}
 	for _, h := range s.spec.ExtraHosts {
-		if name, a, ok := s.m.extraHost(h); ok {
+		name, as := s.m.extraHost(h)
+		for _, a := range as {
 			fmt.Fprintf(&b, "%s\t%s\n", a, name)
 		}
 	}
@@ -269,30 +270,38 @@ func (s *Sandbox) writeLinks(b *bytes.Buffer, e *endpoint) {
 }
 
 // extraHost reads "name:address", or "name=address".
-func (m *Manager) extraHost(h string) (name string, a netip.Addr, ok bool) {
+func (m *Manager) extraHost(h string) (name string, as []netip.Addr) {
 	i := strings.IndexAny(h, ":=")
 	if i <= 0 {
-		return "", a, false
+		return "", nil
 	}
 	name, value := h[:i], strings.Trim(h[i+1:], "[]")
 	if strings.ContainsAny(name, " \t\r\n#") {
-		return "", a, false
+		return "", nil
 	}
 	if value == hostGatewaySpecial {
-		return name, m.hostGateway(), m.hostGateway().IsValid()
+		return name, m.hostGateways()
 	}
 	a, err := netip.ParseAddr(value)
-	return name, a, err == nil
+	if err != nil {
+		return "", nil
+	}
+	return name, []netip.Addr{a}
 }
 
-func (m *Manager) hostGateway() netip.Addr {
-	if m.o.HostGateway.IsValid() {
-		return m.o.HostGateway
+func (m *Manager) hostGateways() []netip.Addr {
+	if m.o.HostGateways != nil {
+		return m.o.HostGateways
 	}
+	var out []netip.Addr
 	if l, err := m.find("bridge"); err == nil {
-		return l.own(false)
+		for _, six := range []bool{false, true} {
+			if a := l.own(six); a.IsValid() {
+				out = append(out, a)
+			}
+		}
 	}
-	return netip.Addr{}
+	return out
 }
 
 // refreshLinks rewrites the files of containers whose linked ones came or went.

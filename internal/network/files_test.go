@@ -91,6 +91,10 @@ func TestHosts(t *testing.T) {
 			t.Errorf("change %d was told %d times", i, changed)
 		}
 	}
+	m.o.HostGateways = []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("fd00::9")}
+	if hosts := string(s.Hosts()); !strings.Contains(hosts, "192.0.2.9\thost.docker.internal\nfd00::9\thost.docker.internal\n") {
+		t.Error(hosts)
+	}
 	if hosts := string(s.Hosts()); strings.Contains(hosts, "fast") || len(s.State().Spec.Links) != 0 {
 		t.Errorf("the link is still there:\n%s", hosts)
 	}

@@ -49,7 +49,7 @@ type Options struct {
 	MTU               int                          // 0 is 1500
 	NoICC             bool                         // containers on the default bridge do not reach each other
 	PoolSize          int                          // namespaces made ahead, of each kind; 0 is 3, negative none
-	HostGateway       netip.Addr                   // what "host-gateway" means; zero: the default bridge's
+	HostGateways      []netip.Addr                 // what "host-gateway" means; nil: the default bridge's
 	NoProxy           bool                         // do not serve published ports over IPv6
 	NoForwardDrop     bool                         // do not drop others' forwarding where we switched it on
 }

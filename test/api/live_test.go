@@ -206,3 +206,19 @@ COPY --from=0 /places /
 	}
 	e.Run("docker", "rm", "again")
 }
+
+// TestDaemonsDefaults: what a container gets that does not say.
+func TestDaemonsDefaults(t *testing.T) {
+	e := start(t, "--default-ipc-mode=shareable", "--default-cgroupns-mode=host", "--host-gateway-ip=192.0.2.7")
+	for _, tc := range []struct{ host, ipc, cgroupns string }{{"", "shareable", "host"}, {`,"IpcMode":"private","CgroupnsMode":"private"`, "private", "private"}} {
+		id := e.must("POST", "/containers/create", `{"Image":"img","Cmd":["grep","gw","/etc/hosts"],"HostConfig":{"ExtraHosts":["gw:host-gateway"]`+tc.host+`}}`, "Id")
+		if out, err := e.output(id); err != nil || out != "192.0.2.7\tgw\n" {
+			t.Errorf("%q %v", out, err)
+		}
+		for key, want := range map[string]string{"IpcMode": tc.ipc, "CgroupnsMode": tc.cgroupns} {
+			if got := e.must("GET", "/containers/"+id+"/json", "", "HostConfig/"+key); got != want {
+				t.Errorf("%s: %s, want %s", key, got, want)
+			}
+		}
+	}
+}

@@ -80,9 +80,9 @@ func namespaces(in Input) []specs.LinuxNamespace {
 	return out
 }
 
-// cgroupnsMode is the mode asked for, or the default: a namespace of its own
-// wherever there can be one, except for a privileged container on cgroup v1,
-// which docker lets see the host's.
+// cgroupnsMode is the mode asked for, or the default: the daemon's, or else a
+// namespace of its own wherever there can be one; except for a privileged
+// container on cgroup v1, which docker lets see the host's.
 func cgroupnsMode(h *container.HostConfig, host HostFacts) container.CgroupnsMode {
 	switch {
 	case !host.CgroupNS:
@@ -92,7 +92,7 @@ func cgroupnsMode(h *container.HostConfig, host HostFacts) container.CgroupnsMod
 	case h.Privileged && !host.CgroupV2:
 		return container.CgroupnsModeHost
 	}
-	return container.CgroupnsModePrivate
+	return cmp.Or(host.DefaultCgroupns, container.CgroupnsModePrivate)
 }
 
 // Defaults fills in what docker shows of a container whose creator left it
@@ -108,7 +108,7 @@ func Defaults(h *container.HostConfig, host HostFacts, shmSize int64) {
 		}
 	}
 	if h.IpcMode.IsEmpty() {
-		h.IpcMode = container.IPCModePrivate
+		h.IpcMode = cmp.Or(host.DefaultIPC, container.IPCModePrivate)
 	}
 	if h.CgroupnsMode.IsEmpty() {
 		h.CgroupnsMode = cgroupnsMode(h, host)

@@ -1,6 +1,9 @@
 package spec
 
-import specs "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"github.com/moby/moby/api/types/container"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
 
 // HostFacts is what a specification depends on beside the configuration. The
 // functions may look at the host; tests give fixed answers.
@@ -20,6 +23,9 @@ type HostFacts struct {
 
 	Runtimes       []string // names of other runtimes than the built-in one
 	DefaultRuntime string   // of containers that name none; "" is the built-in one
+
+	DefaultIPC      container.IpcMode      // "" is private
+	DefaultCgroupns container.CgroupnsMode // "" is private
 
 	CPUs    int    // online
 	CPUSet  string // usable processors, as "0-3"; "" is unknown
