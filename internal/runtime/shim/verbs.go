@@ -171,9 +171,11 @@ func (s *server) kill(c *container, execID string, sig unix.Signal, all bool) er
 		}
 	}
 	if err == nil && sig == unix.SIGKILL {
-		// The frozen die only once thawed.
+		// The frozen die only once thawed; with version 2 of control groups before.
 		if frozen, ferr := c.group.Frozen(); ferr == nil && frozen {
-			err = s.freeze(c, false)
+			if err = s.freeze(c, false); !s.running(c.main) {
+				err = nil
+			}
 		}
 	}
 	return err
