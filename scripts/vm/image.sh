@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Makes the guest of test-vm, once: Debian's kernel for clouds, an initial
 # RAM disk that finds the disk, and a small Debian with AppArmor and systemd.
-# Prints the directory, which is named after this directory's contents.
+# VM_PACKAGES="podman …" adds others. Prints the directory, which is named after
+# what the guest is made of.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 suite=bookworm
-hash=$(cat "$here"/image.sh "$here"/initrd | sha256sum | cut -c1-12)
+more=$(echo "${VM_PACKAGES:-}" | xargs | tr ' ' ,)
+hash=$({ cat "$here"/image.sh "$here"/initrd; echo "$more"; } | sha256sum | cut -c1-12)
 out=${XDG_CACHE_HOME:-$HOME/.cache}/skiff/vm-$suite-$hash
 if [ -e "$out/done" ]; then echo "$out"; exit 0; fi
 
@@ -16,7 +18,7 @@ root=$tmp/root
 # The kernel is unpacked and not installed: nothing here needs its scripts.
 # shellcheck disable=SC2016
 mmdebstrap --quiet --variant=minbase --mode=root --skip=output/mknod \
-	--include=systemd-sysv,dbus,apparmor,busybox-static,iproute2,nftables,kmod,procps,ca-certificates,cpio \
+	--include=systemd-sysv,dbus,apparmor,busybox-static,iproute2,nftables,kmod,procps,ca-certificates,cpio${more:+,$more} \
 	--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 	--customize-hook='set -e; cd "$1"; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 		name=$(apt-cache depends linux-image-cloud-amd64 | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p" | head -n1)

@@ -121,9 +121,53 @@ func life(p *peer, options, image []string) {
 
 func TestPodmanOnSkiffRuntime(t *testing.T) {
 	needs(t, "podman", "conmon")
-	dir, rootfs, parent := t.TempDir(), runtimetest.Rootfs(t), fmt.Sprintf("/skiff-podman-%d", os.Getpid())
-	removeGroups(t, parent)
-	tmpfsOver(t, "/run")
+	t.Run("cgroupfs", func(t *testing.T) {
+		parent := fmt.Sprintf("/skiff-podman-%d", os.Getpid())
+		removeGroups(t, parent)
+		tmpfsOver(t, "/run")
+		life(podman(t, "cgroupfs"), []string{"--network", "none", "--cgroup-parent", parent}, []string{"--rootfs", runtimetest.Rootfs(t)})
+		nothingIn(t, "/run/skiff-runtime")
+	})
+	t.Run("systemd", func(t *testing.T) {
+		if _, err := os.Stat("/run/systemd/system"); err != nil {
+			t.Skip("systemd is not the first process: make test-vm has it, with SYSTEMD=1 VM_PACKAGES=podman")
+		}
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+			t.Skip("control groups are not of version 2")
+		}
+		for _, dir := range []string{"/run/containers", "/run/libpod", "/run/crun", "/run/skiff-runtime"} {
+			tmpfsOver(t, dir)
+		}
+		p := podman(t, "systemd")
+		slice := fmt.Sprintf("skiffpodman%d.slice", os.Getpid())
+		rootfs := runtimetest.Rootfs(t)
+		options := []string{"--network", "none", "--cgroup-parent", slice}
+		life(p, options, []string{"--rootfs", rootfs})
+		p.want(0, "", append(append([]string{"run", "-d", "--name", "scoped", "-m", "64m"}, options...), "--rootfs", rootfs, "sleep", "1000")...)
+		id, _ := p.run("inspect", "-f", "{{.Id}}", "scoped")
+		scope := "libpod-" + strings.TrimSpace(id) + ".scope"
+		out, err := exec.Command("systemctl", "show", "-p", "MemoryMax,Slice,ActiveState", scope).CombinedOutput()
+		for _, want := range []string{"MemoryMax=67108864", "Slice=" + slice, "ActiveState=active"} {
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("want %s of %s in %s (%v)", want, scope, out, err)
+			}
+		}
+		p.want(0, "scoped", "rm", "-f", "-t", "0", "scoped")
+		if out, err := exec.Command("systemctl", "stop", slice).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		nothingIn(t, "/run/skiff-runtime")
+	})
+}
+
+// podman is podman with a state of its own, on skiff-runtime.
+func podman(t *testing.T, groups string) *peer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "podman") // it wants short paths
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	// This root may have no CAP_SYS_RESOURCE: limits only as they are.
 	conf := `[containers]
 default_ulimits=["nofile=1024:2048","nproc=1024:2048"]
@@ -135,13 +179,16 @@ runtime_supports_json=["skiff-runtime"]
 	if err := os.WriteFile(filepath.Join(dir, "containers.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{t: t, env: []string{"CONTAINERS_CONF=" + filepath.Join(dir, "containers.conf"), "HOME=" + dir}, argv: []string{
+	return &peer{t: t, env: []string{"CONTAINERS_CONF=" + filepath.Join(dir, "containers.conf"), "HOME=" + dir}, argv: []string{
 		"podman", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
-		"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", harness.Bin(t, "skiff-runtime"),
+		"--storage-driver", "vfs", "--cgroup-manager", groups, "--runtime", harness.Bin(t, "skiff-runtime"),
 	}}
-	life(p, []string{"--network", "none", "--cgroup-parent", parent}, []string{"--rootfs", rootfs})
-	if left, _ := os.ReadDir("/run/skiff-runtime"); len(left) > 0 {
-		t.Errorf("left: %v", left)
+}
+
+func nothingIn(t *testing.T, dir string) {
+	t.Helper()
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("%s keeps %v", dir, left)
 	}
 }
 
