@@ -235,6 +235,7 @@ func (c *Config) Finish() error {
 		check(err == nil, "invalid --dns %q: not an IP address", s)
 	}
 	c.checkHostGateways(check)
+	check(c.Bridge != "none", "--bridge none is not supported: there is always a default bridge")
 	check(c.IpcMode == "private" || c.IpcMode == "shareable", "invalid --default-ipc-mode %q: want private or shareable", c.IpcMode)
 	check(c.CgroupnsMode == "" || c.CgroupnsMode == "private" || c.CgroupnsMode == "host", "invalid --default-cgroupns-mode %q: want private or host", c.CgroupnsMode)
 	c.CDISpecDirs = slices.DeleteFunc(c.CDISpecDirs, func(dir string) bool { return dir == "" })

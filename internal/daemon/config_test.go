@@ -123,6 +123,7 @@ func TestConfigRefusals(t *testing.T) {
 		"a cgroupns mode":      {`{"default-cgroupns-mode": "x"}`, nil, "invalid --default-cgroupns-mode"},
 		"no gateway":           {`{"host-gateway-ip": "x"}`, nil, "invalid --host-gateway-ip"},
 		"two gateways":         {``, []string{"--host-gateway-ip", "192.0.2.1", "--host-gateway-ip", "192.0.2.2"}, "only one IPv4 and one IPv6"},
+		"no bridge":            {``, []string{"-b", "none"}, "--bridge none is not supported"},
 		"unknown feature":      {`{"features": {"x": true}}`, nil, `feature "x" is not supported`},
 		"no BuildKit":          {`{"features": {"buildkit": false}}`, nil, "feature buildkit cannot be switched off"},
 		"missing explicit dns": {``, []string{"--dns", "nope"}, "invalid --dns"},

@@ -302,7 +302,7 @@ func (d *daemon) openImages(ctx context.Context, users *netContainers) error {
 			}
 			var out []images.ContainerRef
 			for _, u := range users.s.UsersOfImage(imageID) {
-				out = append(out, images.ContainerRef{ID: u.ID, Name: u.Name, Running: u.Running})
+				out = append(out, images.ContainerRef{ID: u.ID, Name: u.Name, Images: u.Images, Running: u.Running})
 			}
 			return out
 		},

@@ -98,6 +98,9 @@ func (m *Manager) resolverConfig(spec SandboxSpec) (resolverConfig, error) {
 	if len(spec.DNS) > 0 {
 		c.direct, c.upstreams = spec.DNS, nil
 		for _, a := range spec.DNS {
+			if a == resolverAddr {
+				continue // the embedded resolver must not ask itself
+			}
 			c.upstreams = append(c.upstreams, upstreamAddr{a, false})
 		}
 	}

@@ -159,8 +159,8 @@ func TestDeclaredNamesCannotBreakResolvConf(t *testing.T) {
 			t.Errorf("%+v: %v", spec, err)
 		}
 	}
-	c, err := m.resolverConfig(SandboxSpec{DNS: []netip.Addr{netip.MustParseAddr("192.0.2.9")}, DNSSearch: []string{"."}})
-	if err != nil || len(c.search) != 0 || c.direct[0].String() != "192.0.2.9" || c.upstreams[0].host {
+	c, err := m.resolverConfig(SandboxSpec{DNS: []netip.Addr{resolverAddr, netip.MustParseAddr("192.0.2.9")}, DNSSearch: []string{"."}})
+	if err != nil || len(c.search) != 0 || len(c.direct) != 2 || len(c.upstreams) != 1 || c.upstreams[0] != (upstreamAddr{addr: c.direct[1]}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -224,6 +224,7 @@ func (s *Service) Exists(id string) bool { return s.index.exact(id) != nil }
 // ImageUser is a container that was made from an image.
 type ImageUser struct {
 	ID, Name string
+	Images   []string // as its creator called it
 	Running  bool
 }
 
@@ -253,9 +254,17 @@ func (s *Service) UsersOfImage(imageID string) []ImageUser {
 	var out []ImageUser
 	for _, c := range s.index.all() {
 		c.mu.Lock()
-		mounted := func(m Mount) bool { return m.Type == mount.TypeImage && m.Source == imageID }
-		if c.rec.ImageID == imageID || slices.ContainsFunc(c.rec.Mounts, mounted) {
-			out = append(out, ImageUser{c.id, c.rec.Name, c.st.Phase.active()})
+		user := ImageUser{ID: c.id, Name: c.rec.Name, Running: c.st.Phase.active()}
+		if c.rec.ImageID == imageID {
+			user.Images = append(user.Images, c.rec.Config.Image)
+		}
+		for _, m := range c.rec.Mounts {
+			if m.Type == mount.TypeImage && m.Source == imageID {
+				user.Images = append(user.Images, m.Name)
+			}
+		}
+		if len(user.Images) > 0 {
+			out = append(out, user)
 		}
 		c.mu.Unlock()
 	}

@@ -19,6 +19,7 @@ import (
 // ContainerRef is a container that was made of an image.
 type ContainerRef struct {
 	ID, Name string
+	Images   []string // as its creator called it
 	Running  bool
 }
 

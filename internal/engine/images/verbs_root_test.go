@@ -165,6 +165,55 @@ func TestErrorsAreDockers(t *testing.T) {
 	}
 }
 
+// TestPruneNames: of an image in use, the names go that no container was made by,
+// but one stays.
+func TestPruneNames(t *testing.T) {
+	for name, tc := range map[string]struct {
+		by   []string
+		stay string
+	}{
+		"its id":               {[]string{"ID"}, "app:latest"},
+		"a part of its id":     {[]string{"SHORT"}, "app:latest"},
+		"one name":             {[]string{"app"}, "app:latest"},
+		"a name that is gone":  {[]string{"other:1"}, "app:latest"},
+		"names of two of them": {[]string{"app:1", "b/app:x", "ID"}, "app:1 b/app:x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, "")
+			id := e.importImage("app", map[string]string{"f": "a"})
+			for _, n := range []string{"app:1", "app:0", "b/app:x"} {
+				if err := e.Tag(e.ctx, id, n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			by := strings.NewReplacer("ID", id, "SHORT", id[7:19])
+			e.inUse = func(string) []images.ContainerRef {
+				var out []images.ContainerRef
+				for _, n := range tc.by {
+					out = append(out, images.ContainerRef{ID: "c", Images: []string{by.Replace(n)}})
+				}
+				return out
+			}
+			for range 2 { // the second finds nothing
+				if _, err := e.Prune(e.ctx, filter.Set{"dangling": {"false"}}); err != nil {
+					t.Fatal(err)
+				}
+				in, err := e.Inspect(e.ctx, id, nil, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				slices.Sort(in.RepoTags)
+				if got := strings.Join(in.RepoTags, " "); got != tc.stay {
+					t.Errorf("%q, want %q", got, tc.stay)
+				}
+			}
+			if rep, err := e.Prune(e.ctx, filter.Set{"dangling": {"false"}}); err != nil || len(rep.ImagesDeleted) != 0 || rep.SpaceReclaimed != 0 {
+				t.Errorf("%+v %v", rep, err)
+			}
+		})
+	}
+}
+
 func TestForcedFromUnderAContainer(t *testing.T) {
 	e := start(t, "")
 	id := e.importImage("app", map[string]string{"f": "a"})
