@@ -209,7 +209,12 @@ COPY --from=0 /places /
 
 // TestDaemonsDefaults: what a container gets that does not say.
 func TestDaemonsDefaults(t *testing.T) {
-	e := start(t, "--default-ipc-mode=shareable", "--default-cgroupns-mode=host", "--host-gateway-ip=192.0.2.7")
+	e := start(t, "--default-ipc-mode=shareable", "--default-cgroupns-mode=host", "--host-gateway-ip=192.0.2.7", "--feature=cdi=false", "--registry-mirror=http://127.0.0.1:5999")
+	for field, want := range map[string]string{"CDISpecDirs": "[]", "RegistryConfig/Mirrors": `["http://127.0.0.1:5999/"]`} {
+		if got := e.must("GET", "/info", "", field); got != want {
+			t.Errorf("%s: %s, want %s", field, got, want)
+		}
+	}
 	for _, tc := range []struct{ host, ipc, cgroupns string }{{"", "shareable", "host"}, {`,"IpcMode":"private","CgroupnsMode":"private"`, "private", "private"}} {
 		id := e.must("POST", "/containers/create", `{"Image":"img","Cmd":["grep","gw","/etc/hosts"],"HostConfig":{"ExtraHosts":["gw:host-gateway"]`+tc.host+`}}`, "Id")
 		if out, err := e.output(id); err != nil || out != "192.0.2.7\tgw\n" {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -41,8 +43,25 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 			mounts = append(mounts, RootMount{Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: m.ReadOnly})
 		}
 	}
+	if !v.st.neverStarted() {
+		mounts = append(mounts, s.keptMounts(&v.rec)...)
+	}
 	r, err := s.o.Layers.OpenRoot(ctx, *rootfs, mounts)
 	return r, &v.rec, err
+}
+
+// keptMounts are the engine's files as a container had them when it ran, where
+// its user has nothing of their own.
+func (s *Service) keptMounts(rec *Record) []RootMount {
+	var out []RootMount
+	for _, f := range keptFiles {
+		own := func(m Mount) bool { return path.Clean(m.Destination) == f.target }
+		source := filepath.Join(s.filesDir(rec), f.name)
+		if _, err := os.Lstat(source); err == nil && !slices.ContainsFunc(rec.Mounts, own) {
+			out = append(out, RootMount{Source: source, Destination: f.target})
+		}
+	}
+	return out
 }
 
 // openLive opens the root of a container's process, and makes sure that the

@@ -276,7 +276,7 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 		}
 		close(e.ready)
 	}()
-	req := e.req
+	req, pid := e.req, e.c.status().PID
 	if o.ConsoleSize != nil {
 		req.ConsoleSize = o.ConsoleSize
 	}
@@ -301,12 +301,25 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 		User: spec.ExecUser(rec.Config, rec.HostConfig, &req), Seccomp: of.Linux.Seccomp,
 	})
 	if err != nil {
+		if s.gone(ctx, e.c, pid) { // that is why, whatever it looked like
+			return errNotRunning(e.c.id)
+		}
 		return commandErr(err)
 	}
 	e.mu.Lock()
 	e.pid = started.PID
 	e.mu.Unlock()
 	return nil
+}
+
+// gone reports whether the container's process is not the one of that number
+// any more, told or not.
+func (s *Service) gone(ctx context.Context, c *ctr, pid int) bool {
+	if st := c.status(); st.PID != pid || !st.Phase.live() {
+		return true
+	}
+	pids, err := s.o.Runtime.PIDs(ctx, c.id)
+	return errs.Is(err, errs.NotFound) || err == nil && !slices.Contains(pids, pid)
 }
 
 // execFailed gives an exec that could not be started docker's exit code.

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 // The layers of a container that runs are not mounted a second time.
@@ -94,5 +95,43 @@ func TestBindOfDaemonRoot(t *testing.T) {
 		if m := w.index.exact(res.ID).record().Mounts[0]; string(m.Propagation) != tc.want {
 			t.Errorf("%s%s: %s, want %s", tc.source, tc.mode, m.Propagation, tc.want)
 		}
+	}
+}
+
+// An exec that fails since the container ends meanwhile says so.
+func TestExecOfEnding(t *testing.T) {
+	w := newWorld(t)
+	for _, ends := range []bool{true, false} {
+		id := w.run("")
+		w.rt.onExec = func(*runtime.Exec, *fakeProc) error {
+			if ends {
+				w.rt.end(id, 0)
+				w.until("it has ended", func() bool { return w.phase(id) == Exited })
+			}
+			return errBoom
+		}
+		exec, err := w.ExecCreate(ctx, id, &container.ExecCreateRequest{Cmd: []string{"id"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = w.ExecStart(ctx, exec, ExecStartOptions{})
+		if got := errs.Is(err, errs.Conflict) && strings.HasSuffix(err.Error(), " is not running"); got != ends {
+			t.Errorf("%v: %v", ends, err)
+		}
+	}
+}
+
+// What the engine wrote for a container is there to copy when it has ended.
+func TestFilesOfStopped(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	id := w.run("box", withHost(func(h *container.HostConfig) { h.Binds = []string{dir + ":/etc/hosts"} }))
+	w.rt.end(id, 0)
+	w.until("it has ended", func() bool { return w.phase(id) == Exited })
+	if _, err := w.StatPath(ctx, id, "/etc/hostname"); err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]string{"root 3"}, w.layers.opened); d != "" { // the bind, hostname, resolv.conf
+		t.Error(d)
 	}
 }

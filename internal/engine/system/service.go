@@ -142,7 +142,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		Warnings:            append(h.warnings(), s.c.Warnings...),
 	}
 	if s.d.Devices != nil {
-		i.CDISpecDirs = s.d.Devices.Dirs()
+		i.CDISpecDirs = append(i.CDISpecDirs, s.d.Devices.Dirs()...)
 		for _, name := range s.d.Devices.List() {
 			i.DiscoveredDevices = append(i.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
 		}
