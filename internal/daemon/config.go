@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime/spec"
 	"github.com/skiff-containers/skiff/internal/runtime/spec/cdi"
 )
 
@@ -79,6 +80,7 @@ type Config struct {
 	// Things dockerd lets one choose and that have one answer here: the right
 	// one is accepted, so that an existing daemon.json goes on working.
 	StorageDriver string
+	StorageOpts   []string
 	LiveRestore   bool
 	ExecOpts      []string
 	Features      map[string]bool
@@ -175,6 +177,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.RegistryKey, "registry-tlskey", "", "TLS key of the registry")
 
 	fs.StringVarP(&c.StorageDriver, "storage-driver", "s", "", `Storage driver to use: "overlay2", the only one`)
+	fs.StringArrayVar(&c.StorageOpts, "storage-opt", nil, "Storage driver options: overlay2.size=SIZE limits the writable layer of containers that name no size")
 	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers outlive the daemon: always so")
 	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs (default) or systemd")
 
@@ -262,11 +265,27 @@ func (c *Config) Finish() error {
 	}
 	check(c.StorageDriver == "" || c.StorageDriver == "overlay2" || c.StorageDriver == "overlay",
 		"--storage-driver %s is not supported: layers are kept by overlay2", c.StorageDriver)
+	_, err = c.layerSize()
+	check(err == nil, "%w", err)
 	check(c.LiveRestore, "--live-restore=false is not supported: containers always outlive the daemon; stop them before it")
 	err = c.checkDefaultRuntime()
 	check(err == nil, "%w", err)
 	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")
 	return errs.With(errs.Invalid, errors.Join(bad...))
+}
+
+// layerSize is the limit of writable layers, of --storage-opt; 0 is none.
+func (c *Config) layerSize() (uint64, error) {
+	opts := map[string]string{}
+	for _, o := range c.StorageOpts {
+		k, v, _ := strings.Cut(o, "=")
+		name := strings.TrimPrefix(strings.TrimPrefix(k, "overlay2."), "skiff.")
+		if name == k || name != "size" {
+			return 0, fmt.Errorf("--storage-opt %s is not supported: only overlay2.size is, or by its other name skiff.size", o)
+		}
+		opts[name] = v
+	}
+	return spec.LayerSize(opts)
 }
 
 type mapFlag map[string]string

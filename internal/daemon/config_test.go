@@ -45,7 +45,7 @@ func TestFileAndFlagsMeet(t *testing.T) {
 		"host-gateway-ips": ["192.0.2.1", "2001:db8::1"], "cdi-spec-dirs": [],
 		"features": {"buildkit": true, "containerd-snapshotter": true, "cdi": true},
 		"debug": true, "mtu": 1400,
-		"storage-driver": "overlay2", "live-restore": true, "exec-opts": ["native.cgroupdriver=cgroupfs"]
+		"storage-driver": "overlay2", "storage-opts": ["overlay2.size=1G"], "live-restore": true, "exec-opts": ["native.cgroupdriver=cgroupfs"]
 	}`, "--data-root", "/tmp/x", "--bip", "10.9.0.1/24")
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +68,9 @@ func TestFileAndFlagsMeet(t *testing.T) {
 	}
 	if c.ShmSize != 32<<20 || c.LogLevel != "debug" || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
 		t.Errorf("%+v", c)
+	}
+	if size, err := c.layerSize(); err != nil || size != 1<<30 {
+		t.Errorf("size %d, %v", size, err)
 	}
 	if diff := cmp.Diff([]string{"base=10.10.0.0/16,size=24", "base=fd00:10::/48,size=64"}, c.Pools); diff != "" {
 		t.Error(diff)
@@ -118,6 +121,8 @@ func TestConfigRefusals(t *testing.T) {
 		"not a slice":          {``, []string{"--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/x"}, "should be a valid slice named as"},
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
 		"other storage":        {`{"storage-driver": "zfs"}`, nil, "--storage-driver zfs is not supported"},
+		"a storage option":     {`{"storage-opts": ["overlay2.override_kernel_check=true"]}`, nil, "--storage-opt overlay2.override_kernel_check=true is not supported"},
+		"a size of layers":     {``, []string{"--storage-opt", "skiff.size=much"}, "invalid --storage-opt size=much"},
 		"no live-restore":      {`{"live-restore": false}`, nil, "--live-restore=false is not supported"},
 		"an IPC mode":          {``, []string{"--default-ipc-mode", "host"}, "invalid --default-ipc-mode"},
 		"a cgroupns mode":      {`{"default-cgroupns-mode": "x"}`, nil, "invalid --default-cgroupns-mode"},

@@ -25,6 +25,7 @@ var fileKeys = map[string]string{
 	"registry-mirrors":      "registry-mirror",
 	"dns-opts":              "dns-opt",
 	"log-opts":              "log-opt",
+	"storage-opts":          "storage-opt",
 	"default-ulimits":       "default-ulimit",
 	"default-address-pools": "default-address-pool",
 	"default-network-opts":  "default-network-opt",

@@ -42,6 +42,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime/spec/hostfacts"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/quota"
 )
 
 // shutdownGrace is how long requests may go on after SIGTERM.
@@ -347,12 +348,21 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, err
 	}
+	quotas := new(quota.Projects)
+	size, err := d.c.layerSize()
+	if err == nil && size > 0 {
+		err = quotas.Check(d.c.DataRoot)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--storage-opt overlay2.size: %w", err)
+	}
 	externals := d.c.externals()
 	facts.Runtimes, facts.DefaultRuntime = slices.Collect(maps.Keys(externals)), d.c.defaultRuntime()
 	s, err := containers.New(containers.Options{
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
 		Runtime: d.shim, Runtimes: externals, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
+		Quotas: quotas, LayerSize: size,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Spec: containers.SpecDefaults{

@@ -18,7 +18,7 @@ root=$tmp/root
 # The kernel is unpacked and not installed: nothing here needs its scripts.
 # shellcheck disable=SC2016
 mmdebstrap --quiet --variant=minbase --mode=root --skip=output/mknod \
-	--include=systemd-sysv,dbus,apparmor,busybox-static,iproute2,nftables,kmod,procps,ca-certificates,cpio${more:+,$more} \
+	--include=systemd-sysv,dbus,apparmor,busybox-static,iproute2,nftables,kmod,procps,ca-certificates,cpio,xfsprogs${more:+,$more} \
 	--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 	--customize-hook='set -e; cd "$1"; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 		name=$(apt-cache depends linux-image-cloud-amd64 | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p" | head -n1)

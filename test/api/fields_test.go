@@ -190,7 +190,7 @@ var creates = []probe{
 	{fields: "HostConfig.ReadonlyRootfs", body: hostConfig(`"ReadonlyRootfs":true`), sh: "touch /x || echo refused", see: "refused"},
 	{fields: "HostConfig.SecurityOpt", body: hostConfig(`"SecurityOpt":["no-new-privileges"]`), sh: "grep NoNewPrivs /proc/self/status", see: "1"},
 	{fields: "HostConfig.SecurityOpt", body: hostConfig(`"SecurityOpt":["nosuch=1"]`), refuse: "nosuch"},
-	{fields: "HostConfig.StorageOpt", body: hostConfig(`"StorageOpt":{"size":"1G"}`), refuse: "--storage-opt is not supported"},
+	{fields: "HostConfig.StorageOpt", body: hostConfig(`"StorageOpt":{"inodes":"9"}`), refuse: "invalid --storage-opt", note: "honoured (`size`) where the data root has project quotas, else refused: see test/e2e"},
 	{fields: "HostConfig.Tmpfs", body: hostConfig(`"Tmpfs":{"/t":"size=1m"}`), sh: "mount | grep ' /t '", see: "size=1024k"},
 	{fields: "HostConfig.UTSMode", body: hostConfig(`"UTSMode":"host"`), sh: "readlink /proc/self/ns/uts", see: "UTSNS"},
 	{fields: "HostConfig.UsernsMode", body: hostConfig(`"UsernsMode":"host"`), path: "HostConfig/UsernsMode", is: "host"},

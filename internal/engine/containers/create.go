@@ -43,7 +43,7 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (container.Create
 	if err := s.acquire(ctx, c.rec.Mounts, id, &undo); err != nil {
 		return none, err
 	}
-	if err := s.makeDirs(id, &undo); err != nil {
+	if err := s.makeDirs(id, c.rec.LayerSize, &undo); err != nil {
 		return none, fmt.Errorf("create container %s: %w", c.rec.Name, err)
 	}
 	if err := s.saveRecord(c); err != nil {
@@ -108,6 +108,9 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 		return nil, err
 	}
 	d.warnings = append(d.warnings, warnings...)
+	if d.rec.LayerSize, err = s.layerSize(host); err != nil {
+		return nil, err
+	}
 	if len(host.Links) > 0 && host.NetworkMode.IsBridge() {
 		d.warnings = append(d.warnings, "Links on the default bridge network are deprecated and will be removed in a future release. Use a custom network instead.")
 	}
@@ -154,11 +157,11 @@ func (s *Service) setHostname(c *container.Config, h *container.HostConfig, id s
 
 // makeDirs makes the container's directories: its writable layer on the data
 // root, its state on the run root.
-func (s *Service) makeDirs(id string, undo *cleanup.Stack) error {
-	if err := s.pool.take(s.dataDir(id)); err != nil {
+func (s *Service) makeDirs(id string, size uint64, undo *cleanup.Stack) error {
+	undo.Push(func() { s.throwLayer(s.dataDir(id), size) })
+	if err := s.makeLayer(s.dataDir(id), size); err != nil {
 		return err
 	}
-	undo.Push(func() { s.throwAway(s.dataDir(id)) })
 	if err := os.Mkdir(s.runDir(id), 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

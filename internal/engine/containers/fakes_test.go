@@ -47,6 +47,7 @@ type world struct {
 	bus      *fakeBus
 	recs     *fakeRecords
 	shm      *fakeShm
+	quotas   *fakeQuotas
 	logs     LogStore
 	failures *failures
 }
@@ -79,6 +80,7 @@ func newWorld(t *testing.T) *world {
 	w.layers = &fakeLayers{f: w.failures}
 	w.bus = &fakeBus{}
 	w.shm = &fakeShm{f: w.failures, mounted: map[string]bool{}}
+	w.quotas = &fakeQuotas{f: w.failures, limits: map[string]uint64{}}
 	w.recs = &fakeRecords{f: w.failures, rows: map[string]Record{}}
 	w.logs = fakeLogs{}
 	w.boot()
@@ -100,7 +102,7 @@ func (w *world) boot() {
 	s, err := New(Options{
 		DataRoot: filepath.Join(w.dir, "data"), ExecRoot: filepath.Join(w.dir, "run"),
 		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: w.logs, Layers: w.layers,
-		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1, Shm: w.shm,
+		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1, Shm: w.shm, Quotas: w.quotas,
 		Spec: SpecDefaults{Host: spec.HostFacts{
 			CgroupV2: true, CgroupNS: true, Seccomp: true, Cgroups: spec.AllCgroups(), CPUs: 2, RecursiveRO: true,
 			Capabilities: spec.DefaultCapabilities(), HardLimits: map[string]uint64{},

@@ -41,6 +41,8 @@ type Record struct {
 	Links     []Link                               `json:"links,omitempty"` // on the default bridge
 	Mounts    []Mount                              `json:"mounts,omitempty"`
 	Log       runtime.Log                          `json:"log"`
+	// LayerSize limits the writable layer, in bytes; 0 is no limit.
+	LayerSize uint64 `json:"layerSize,omitempty"`
 
 	Last Status `json:"last"` // as it was when the record was written
 }

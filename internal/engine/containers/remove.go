@@ -121,7 +121,7 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool, late f
 	}
 	s.drainForward(ctx, c)
 	s.removeRunDir(c.id)
-	s.throwAway(s.dataDir(c.id))
+	s.throwLayer(s.dataDir(c.id), rec.LayerSize)
 	for _, m := range rec.Mounts {
 		if m.Type == mount.TypeVolume {
 			s.giveBack(ctx, m, c.id, volumes)

@@ -50,7 +50,7 @@ func (s *Service) Restore(ctx context.Context) error {
 		s.forget(ctx, id)
 	}
 	for _, id := range plan.throwOut {
-		s.throwAway(s.dataDir(id))
+		s.throwLayer(s.dataDir(id), anySize)
 		s.unpin(ctx, "", id)
 	}
 	for _, id := range plan.clearRun {

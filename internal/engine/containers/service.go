@@ -19,6 +19,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/logs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
+	"github.com/skiff-containers/skiff/internal/sys/quota"
 )
 
 // Options are what a [Service] is made of. The interfaces and the roots are
@@ -38,7 +39,8 @@ type Options struct {
 	Layers   Layers
 	Events   Events
 	Cgroups  Cgroups
-	Shm      Shm // nil: mounts on the host
+	Shm      Shm    // nil: mounts on the host
+	Quotas   Quotas // nil: the file system's project quotas
 	Records  Records
 
 	Spec SpecDefaults
@@ -52,6 +54,9 @@ type Options struct {
 	DetachKeys            string     // "" is ctrl-p,ctrl-q
 	Storage               string     // name of the layer store, for inspect; "" is "overlay2"
 
+	// LayerSize limits the writable layers of containers that ask for no size,
+	// in bytes; 0 is no limit.
+	LayerSize uint64
 	// Pool is how many writable layers are kept prepared; 0 is 4, negative none.
 	Pool int
 }
@@ -127,6 +132,9 @@ func New(o Options) (*Service, error) {
 	}
 	if o.Shm == nil {
 		o.Shm = hostShm{}
+	}
+	if o.Quotas == nil {
+		o.Quotas = new(quota.Projects)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -313,6 +313,11 @@ func (s *Service) joined(ref, kind, self string) (pid int, err error) {
 func (s *Service) rootfs(ctx context.Context, c *ctr, rec *Record) (*runtime.Rootfs, error) {
 	dir := s.dataDir(rec.ID)
 	r := &runtime.Rootfs{Upper: dir + "/" + upperName, Work: dir + "/" + workName, Volatile: rec.HostConfig.AutoRemove}
+	if rec.LayerSize > 0 {
+		if err := s.o.Quotas.Renew(rec.LayerSize, r.Upper); err != nil {
+			return nil, fmt.Errorf("limit the writable layer of container %s: %w", rec.Name, err)
+		}
+	}
 	if r.Volatile {
 		// overlayfs refuses a layer that a volatile mount has been over: what is in
 		// it may not all be on the disk. Nobody asked for that here.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/sys/signal"
@@ -119,8 +120,6 @@ func checkUnsupported(h *container.HostConfig) error {
 	switch {
 	case !h.Isolation.IsDefault():
 		return errs.Newf(errs.Invalid, "invalid isolation '%s' on linux", h.Isolation)
-	case len(h.StorageOpt) > 0:
-		return errs.New(errs.Unsupported, "--storage-opt is not supported: the writable layer has no quota")
 	case h.Cgroup != "":
 		return errs.Newf(errs.Unsupported, "cgroup %q: joining another container's cgroup is not supported", h.Cgroup)
 	case !h.UsernsMode.Valid():
@@ -133,7 +132,24 @@ func checkUnsupported(h *container.HostConfig) error {
 			return errs.New(errs.Invalid, "invalid Annotations: the empty string is not permitted as an annotation key")
 		}
 	}
-	return nil
+	_, err := LayerSize(h.StorageOpt)
+	return err
+}
+
+// LayerSize is what options of the storage driver limit the writable layer to,
+// in bytes; 0 is no limit.
+func LayerSize(opts map[string]string) (uint64, error) {
+	var size int64
+	for _, k := range sortedKeys(opts) {
+		if !strings.EqualFold(k, "size") {
+			return 0, errs.Newf(errs.Invalid, "invalid --storage-opt: unknown option %s: only size is known", k)
+		}
+		var err error
+		if size, err = units.RAMInBytes(opts[k]); err != nil {
+			return 0, errs.Newf(errs.Invalid, "invalid --storage-opt %s=%s: %w", k, opts[k], err)
+		}
+	}
+	return uint64(max(size, 0)), nil //nolint:gosec // not negative
 }
 
 func checkModes(h *container.HostConfig) error {

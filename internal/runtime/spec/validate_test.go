@@ -71,7 +71,9 @@ func TestValidateRefuses(t *testing.T) {
 		{``, `{"UsernsMode":"remap"}`, errs.Invalid, "invalid user namespace mode"},
 		{``, `{"Runtime":"runsc"}`, errs.Invalid, "unknown or invalid runtime name: runsc"},
 		{``, `{"Isolation":"hyperv"}`, errs.Invalid, "invalid isolation 'hyperv' on linux"},
-		{``, `{"StorageOpt":{"size":"1G"}}`, errs.Unsupported, "--storage-opt"},
+		{``, `{"StorageOpt":{"size":"1G","inodes":"9"}}`, errs.Invalid, "invalid --storage-opt: unknown option inodes"},
+		{``, `{"StorageOpt":{"size":"lots"}}`, errs.Invalid, "invalid --storage-opt size=lots: invalid size: 'lots'"},
+		{``, `{"StorageOpt":{"size":"-1"}}`, errs.Invalid, "invalid --storage-opt size=-1"},
 		{``, `{"DeviceRequests":[{"Driver":"","Capabilities":[["gpu"]]}]}`, errs.Unsupported, `could not select device driver "" with capabilities: [[gpu]]`},
 		{``, `{"DeviceCgroupRules":["c 1 rwm"]}`, errs.Invalid, "invalid device cgroup rule format: 'c 1 rwm'"},
 		{``, `{"Devices":[{"PathOnHost":"/dev/fuse","CgroupPermissions":"x"}]}`, errs.Invalid, `invalid device permissions "x"`},
@@ -102,6 +104,22 @@ func TestValidateRefuses(t *testing.T) {
 		_, err := spec.Validate(&c, &h, facts())
 		if !errs.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.text) {
 			t.Errorf("%s%s: got %v (%v), want %v: %s", tc.config, tc.host, err, errs.KindOf(err), tc.kind, tc.text)
+		}
+	}
+}
+
+func TestLayerSize(t *testing.T) {
+	for _, tc := range []struct {
+		opts map[string]string
+		want uint64
+	}{
+		{nil, 0},
+		{map[string]string{"size": "0"}, 0},
+		{map[string]string{"size": "10G"}, 10 << 30},
+		{map[string]string{"Size": "1.5mb"}, 3 << 19},
+	} {
+		if got, err := spec.LayerSize(tc.opts); err != nil || got != tc.want {
+			t.Errorf("%v: %d, %v", tc.opts, got, err)
 		}
 	}
 }
