@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	goruntime "runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +76,7 @@ func OpenMount(pid int) (*Root, error) {
 	}
 	defer func() { _ = ns.Close() }()
 	fd := -1
-	err = onOwnThread(func() error {
+	err = mnt.OnOwnThread(func() error {
 		// A thread that shares its directories with others may not enter.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return fmt.Errorf("unshare: %w", err)
@@ -170,7 +169,7 @@ func (o *openDirs) close() {
 // own, and takes the mount along as an unattached one. The directories have to
 // be opened in that namespace: overlayfs takes no mounts of another.
 func mountByPage(r *runtime.Rootfs) (fd int, err error) {
-	err = inMountNamespace(func() error {
+	err = mnt.InNamespace(func() error {
 		dirs := &openDirs{}
 		defer dirs.close()
 		var lower []string
@@ -197,43 +196,11 @@ func mountByPage(r *runtime.Rootfs) (fd int, err error) {
 	return fd, err
 }
 
-// inMountNamespace runs f on a thread with a mount namespace of its own, which
-// nothing leaves: the thread ends with it.
-func inMountNamespace(f func() error) error {
-	return onOwnThread(func() error {
-		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err != nil {
-			return fmt.Errorf("make a mount namespace: %w", err)
-		}
-		return f()
-	})
-}
-
-// onOwnThread runs f on a thread that ends with it.
-func onOwnThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		goruntime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The process's first thread must stay as it is: /proc/self is made of
-			// it, and it does not end. Kept busy, it leaves the work to another.
-			done <- onOwnThread(f)
-			goruntime.UnlockOSThread()
-			return
-		}
-		done <- f() // never unlocked
-	}()
-	return <-done
-}
-
 // attachAll attaches the root and, in it, the mounts, in a new mount namespace,
 // and returns that. The places are resolved inside the root; where one is
 // missing it is made, as it would be at start.
 func attachAll(root int, mounts []RootMount) (ns *os.File, err error) {
-	err = inMountNamespace(func() error {
+	err = mnt.InNamespace(func() error {
 		over, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err

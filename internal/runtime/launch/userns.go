@@ -264,7 +264,7 @@ func (p *preparation) root() (int, error) {
 		return fd, closeOn(fd, mnt.SetAttr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
 	}
 	mapped := &runtime.Rootfs{Volatile: fs.Volatile}
-	var open []int
+	var open []int // those of lower layers first
 	defer func() {
 		for _, fd := range open {
 			_ = unix.Close(fd)
@@ -300,7 +300,71 @@ func (p *preparation) root() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return asOwner(uid, gid, func() (int, error) { return overlayByLayer(mapped, p.launch.Spec.Linux.MountLabel) })
+	label := p.launch.Spec.Linux.MountLabel
+	fd, err := asOwner(uid, gid, func() (int, error) { return overlayByLayer(mapped, label) })
+	if !errors.Is(err, unix.EINVAL) {
+		return fd, err
+	}
+	err = mnt.InNamespace(func() (err error) {
+		fd, err = asOwner(uid, gid, func() (int, error) { return overlayInPlace(fs, open, label) })
+		return err
+	})
+	return fd, err
+}
+
+// overlayInPlace is for kernels before 6.15, whose overlays take layers only
+// from the mount namespace of who makes them: it attaches them in the thread's
+// own, by the names of their numbers, where mount(2) finds them. The last one
+// holds the upper and the work directory.
+func overlayInPlace(fs *runtime.Rootfs, layers []int, label string) (int, error) {
+	base, err := mnt.New("tmpfs", "tmpfs", []mnt.Opt{{Key: "mode", Value: "755"}}, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(base) }()
+	over, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(over) }()
+	if err := mnt.Attach(base, over); err != nil {
+		return -1, err
+	}
+	if err := unix.Fchdir(base); err != nil {
+		return -1, err
+	}
+	var names []string
+	for i, layer := range layers {
+		name := strconv.Itoa(i)
+		if err := unix.Mkdir(name, 0o755); err != nil {
+			return -1, err
+		}
+		if err := unix.MoveMount(layer, "", unix.AT_FDCWD, name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return -1, fmt.Errorf("move_mount: %w", err)
+		}
+		names = append(names, name)
+	}
+	data := "lowerdir=" + strings.Join(names[:len(fs.Lower)], ":")
+	if fs.Upper != "" {
+		top := names[len(names)-1] + "/"
+		data += ",upperdir=" + top + path.Base(fs.Upper) + ",workdir=" + top + path.Base(fs.Work)
+		if fs.Volatile {
+			data += ",volatile"
+		}
+	}
+	if label != "" {
+		data += ",context=\"" + label + "\""
+	}
+	if len(data) >= os.Getpagesize() {
+		return -1, fmt.Errorf("%d layers are too many for this kernel", len(fs.Lower))
+	}
+	if err := unix.Mkdir("root", 0o755); err != nil {
+		return -1, err
+	}
+	if err := unix.Mount("overlay", "root", "overlay", 0, data); err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", err)
+	}
+	return mnt.Clone(unix.AT_FDCWD, "root", false)
 }
 
 func byNumber(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
