@@ -153,6 +153,10 @@ func (d *Daemon) Launch() {
 	}
 }
 
+// startLimit is long: the first start of all makes an emulated kernel load its
+// modules for packet filters.
+const startLimit = 90 * time.Second
+
 // TryLaunch is Launch for a daemon that may refuse to start.
 func (d *Daemon) TryLaunch() error {
 	args := append([]string{
@@ -170,7 +174,7 @@ func (d *Daemon) TryLaunch() error {
 	gone := make(chan struct{})
 	d.gone = gone
 	go func(cmd *exec.Cmd) { _ = cmd.Wait(); close(gone) }(d.cmd)
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(startLimit)
 	for {
 		if conn, err := net.Dial("unix", d.Sock); err == nil {
 			_ = conn.Close()
@@ -180,7 +184,7 @@ func (d *Daemon) TryLaunch() error {
 		case <-gone:
 			return fmt.Errorf("skiffd exited: %v", d.cmd.ProcessState)
 		case <-deadline:
-			return fmt.Errorf("skiffd did not answer within 30 s\n%s", d.stacks())
+			return fmt.Errorf("skiffd did not answer within %s\n%s", startLimit, d.stacks())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
