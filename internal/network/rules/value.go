@@ -53,7 +53,7 @@ const (
 // icmp is the protocol by which routers and hosts tell each other of errors.
 func icmp(f Family) Value {
 	if f == IPv6 {
-		return Value{"ipv6-icmp", []byte{58}}
+		return Value{"icmpv6", []byte{58}}
 	}
 	return Value{"icmp", []byte{1}}
 }
