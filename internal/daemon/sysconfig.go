@@ -21,7 +21,7 @@ func (d *daemon) systemConfig(id string) system.Config {
 		Driver:        "overlay2",
 		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
 		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(), CgroupDriver: c.cgroupDriver(),
-		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "null"},
+		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "ipvlan", "macvlan", "null"},
 		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs,
 		Runtimes: c.runtimes(), DefaultRuntime: c.defaultRuntime(), InitBinary: "skiff-shim", Experimental: c.Experimental,
 		InsecureRegistries: c.InsecureRegistries, Mirrors: c.Mirrors,

@@ -80,7 +80,7 @@ func (s *Sandbox) Disconnect(ctx context.Context, networkID string) error {
 	s.drop(e)
 	err = s.moveGateway(rt)
 	s.m.detach(e)
-	s.m.deleteLinks([]string{e.veth})
+	s.m.deleteLinks(e.hostEnd())
 	s.m.refreshLinks()
 	s.filesChanged()
 	return err
@@ -119,7 +119,7 @@ func (s *Sandbox) drop(e *endpoint) {
 func (s *Sandbox) unplug(e *endpoint) {
 	s.m.rest(e)
 	e.lan.leave(e)
-	s.m.deleteLinks([]string{e.veth})
+	s.m.deleteLinks(e.hostEnd())
 }
 
 // moveGateway lets default routes and ports follow the endpoints: the endpoint

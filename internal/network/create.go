@@ -38,6 +38,11 @@ func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
+	if rec.Driver == driverMacvlan || rec.Driver == driverIPvlan {
+		if err := m.rt.Supports(rec.Driver); err != nil {
+			return network.CreateResponse{}, fmt.Errorf("create network %s: %w", r.Name, err)
+		}
+	}
 	var used []netip.Prefix // by others on this host
 	for _, c := range rec.IPAM.Config {
 		if c.Subnet.Bits() == 0 {
@@ -60,7 +65,7 @@ func (m *Manager) Create(ctx context.Context, r *network.CreateRequest) (network
 		l.state = lanRemoved
 		l.mu.Unlock()
 		_ = m.fw.setNetworks(m.firewallNetworks())
-		_ = link.DeleteBridge(l.opts.bridge, m.group)
+		_ = m.lower(l)
 	})
 	if err := m.raise(l); err != nil {
 		return network.CreateResponse{}, err
@@ -89,9 +94,16 @@ func (m *Manager) declared(r *network.CreateRequest) (rec Record, warning string
 	if err := checkRequest(r); err != nil {
 		return rec, "", err
 	}
-	rec = newRecord(r.Name, driverBridge)
-	rec.Internal, rec.Attachable = r.Internal, r.Attachable
-	maps.Copy(rec.Options, m.o.Defaults[rec.Driver])
+	rec = newRecord(r.Name, driverOf(r))
+	rec.Internal, rec.Attachable, rec.ConfigOnly = r.Internal, r.Attachable, r.ConfigOnly
+	if r.ConfigFrom != nil && r.ConfigFrom.Network != "" {
+		rec.ConfigFrom = *r.ConfigFrom
+		if r, err = m.configured(r); err != nil {
+			return rec, "", err
+		}
+	} else {
+		maps.Copy(rec.Options, m.o.Defaults[rec.Driver])
+	}
 	maps.Copy(rec.Options, r.Options)
 	maps.Copy(rec.Labels, r.Labels)
 	if rec.EnableIPv4, err = enabled(r.EnableIPv4, true, rec.Options, optEnableIPv4); err != nil {
@@ -117,9 +129,10 @@ func (m *Manager) declared(r *network.CreateRequest) (rec Record, warning string
 		given := subnetsOf(r.IPAM, v6)
 		rec.IPAM.Config = append(rec.IPAM.Config, given...)
 		switch {
+		case r.ConfigOnly: // checked, and not used
 		case on && len(given) == 0:
 			rec.IPAM.Config = append(rec.IPAM.Config, network.IPAMConfig{Subnet: whole})
-		case on && len(given) > 1:
+		case on && len(given) > 1 && rec.Driver == driverBridge:
 			return rec, "", errs.New(errs.Denied, "bridge driver doesn't support multiple subnets")
 		case on:
 			rec.IPAM.Options[userSubnet(v6)] = strconv.FormatBool(true)
@@ -175,20 +188,22 @@ func checkRequest(r *network.CreateRequest) error {
 	if !networkName.MatchString(r.Name) {
 		return errs.Newf(errs.Invalid, "invalid network name: %q: want %s", r.Name, networkName)
 	}
-	switch r.Driver {
-	case "", "default", driverBridge:
-	case driverHost, driverNull:
+	if r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "" {
+		if err := checkConfig(r); err != nil {
+			return err
+		}
+	}
+	switch driver := r.Driver; {
+	case r.ConfigOnly, driver == "", driver == "default", driver == driverBridge, driver == driverMacvlan, driver == driverIPvlan:
+	case driver == driverHost, driver == driverNull:
 		return errs.Newf(errs.Denied, "only one instance of \"%s\" network is allowed", r.Driver)
-	case "macvlan", "ipvlan", "overlay":
+	case driver == "overlay":
 		return errs.Newf(errs.Unsupported, "network driver %s is not supported: use bridge", r.Driver)
 	default:
 		return errs.Newf(errs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
 	}
-	switch {
-	case r.Ingress, r.Scope != "" && r.Scope != "local":
+	if r.Ingress || r.Scope != "" && r.Scope != "local" {
 		return errs.New(errs.Unsupported, "networks of a swarm are not supported")
-	case r.ConfigOnly, r.ConfigFrom != nil && r.ConfigFrom.Network != "":
-		return errs.New(errs.Unsupported, "config-only networks are not supported")
 	}
 	return checkIPAM(r.IPAM)
 }
@@ -280,10 +295,15 @@ func (m *Manager) reserve(rec Record, routed []netip.Prefix) (*lan, error) {
 		}
 		subnets = append(append(subnets, other.subnets(false)...), other.subnets(true)...)
 	}
+	if err := m.configExists(rec); err != nil {
+		return nil, err
+	}
 	for i := range rec.IPAM.Config {
 		c := &rec.IPAM.Config[i]
 		v6 := c.Subnet.Addr().Is6()
 		switch {
+		case rec.ConfigOnly: // not taken
+			continue
 		case v6 && !rec.EnableIPv6 || !v6 && !rec.EnableIPv4:
 			continue
 		case c.Subnet.Bits() == 0:
@@ -301,12 +321,25 @@ func (m *Manager) reserve(rec Record, routed []netip.Prefix) (*lan, error) {
 		return nil, err
 	}
 	for _, other := range m.lans {
-		if other.opts.bridge == l.opts.bridge {
-			return nil, errs.Newf(errs.Denied, "conflicts with network %s (%s): networks have same bridge name", other.rec.ID, other.rec.Name)
+		if err := l.clash(other); err != nil {
+			return nil, err
 		}
 	}
 	m.lans[rec.ID] = l
 	return l, nil
+}
+
+// clash says why the network cannot be beside another on its interface.
+func (l *lan) clash(other *lan) error {
+	switch {
+	case l.iface() == "" || l.iface() != other.iface():
+		return nil
+	case l.vlan != nil && other.vlan != nil:
+		return l.vlan.clash(other)
+	case l.vlan != nil || other.vlan != nil:
+		return nil // a bridge may be a parent
+	}
+	return errs.Newf(errs.Denied, "conflicts with network %s (%s): networks have same bridge name", other.rec.ID, other.rec.Name)
 }
 
 func (m *Manager) forget(l *lan) {

@@ -33,6 +33,14 @@ type endpoint struct {
 	known []string // guarded by the lan's mu: the names it is known by
 }
 
+// hostEnd is its interface of the host, if it has one.
+func (e *endpoint) hostEnd() []string {
+	if e.veth == "" {
+		return nil
+	}
+	return []string{e.veth}
+}
+
 // addrs are those that it has.
 func (e *endpoint) addrs() (out []netip.Addr) {
 	for _, p := range []netip.Prefix{e.addr, e.addr6} {
@@ -92,8 +100,13 @@ func (m *Manager) newEndpoint(s *Sandbox, spec EndpointSpec) (*endpoint, error) 
 	if e.settings == nil {
 		e.settings = &network.EndpointSettings{}
 	}
-	if l.rec.Driver != driverBridge {
-		return nil, errs.Newf(errs.Invalid, "container cannot be connected to network %s: it is not a bridge", l.rec.Name)
+	switch {
+	case l.rec.ConfigOnly:
+		return nil, errs.New(errs.Denied, "cannot create endpoint on configuration-only network")
+	case !l.attachable():
+		return nil, errs.Newf(errs.Invalid, "container cannot be connected to network %s: it has no interfaces", l.rec.Name)
+	case l.rec.Driver == driverIPvlan && len(e.settings.MacAddress) > 0:
+		return nil, errs.New(errs.Invalid, "ipvlan interfaces do not support custom mac address assignment")
 	}
 	e.settings.EndpointID = "" // of a life before: not declared
 	if err := l.checkAddresses(e.settings.IPAMConfig); err != nil {
@@ -173,9 +186,14 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []s
 		return err
 	}
 	plugged := p.lan == l
-	if plugged {
+	switch {
+	case plugged:
 		e.veth = p.veth
-	} else {
+	case l.vlan != nil:
+		if err := m.readyParent(e); err != nil {
+			return err
+		}
+	default:
 		e.veth = newVethName()
 	}
 	err = l.join(e, want4, want6)
@@ -188,7 +206,8 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []s
 	var undo cleanup.Stack
 	defer undo.Run()
 	undo.Push(func() { l.leave(e); l.release(e.addrs()) })
-	if plugged {
+	switch {
+	case plugged:
 		setup := e.setup(false)
 		setup.MAC = net.HardwareAddr(e.settings.MacAddress)
 		e.addGateway(false, &setup)
@@ -197,7 +216,11 @@ func (m *Manager) attach(ctx context.Context, e *endpoint, p *prepared, used []s
 			e.addGateway(true, &setup)
 			err = m.configure6(e, p.Space, p.index, setup)
 		}
-	} else {
+	case l.vlan != nil:
+		if err = m.stack(e, p.Space); err == nil {
+			undo.Push(func() { _ = p.Socket.Delete(e.ifname) })
+		}
+	default:
 		undo.Push(func() { m.deleteLinks([]string{e.veth}) })
 		err = m.plugIn(e, p.Space)
 	}
@@ -228,6 +251,14 @@ func (m *Manager) plugIn(e *endpoint, sp *link.Space) error {
 	if err != nil {
 		return err
 	}
+	if err := m.configure(e, sp); err != nil {
+		return err
+	}
+	return m.awaitCarrier(l, e.veth)
+}
+
+// configure brings the endpoint's interface up with its addresses.
+func (m *Manager) configure(e *endpoint, sp *link.Space) error {
 	index, err := sp.Socket.Index(e.ifname)
 	if err != nil {
 		return err
@@ -237,10 +268,7 @@ func (m *Manager) plugIn(e *endpoint, sp *link.Space) error {
 	if err := sp.Socket.Configure(index, setup); err != nil {
 		return err
 	}
-	if err := m.configure6(e, sp, index, e.setup(true)); err != nil {
-		return err
-	}
-	return m.awaitCarrier(l, e.veth)
+	return m.configure6(e, sp, index, e.setup(true))
 }
 
 // configure6 switches IPv6 on at the endpoint's interface, if its network has it,
@@ -283,17 +311,25 @@ func (e *endpoint) fill() {
 	s := e.settings
 	s.NetworkID, s.EndpointID = e.lan.rec.ID, ids.New()
 	if e.addr.IsValid() {
-		s.Gateway, s.IPAddress, s.IPPrefixLen = e.gateway(false), e.addr.Addr(), e.addr.Bits()
+		s.Gateway, s.IPAddress, s.IPPrefixLen = shown(e.gateway(false)), e.addr.Addr(), e.addr.Bits()
 	}
 	if e.addr6.IsValid() {
-		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = e.gateway(true), e.addr6.Addr(), e.addr6.Bits()
+		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = shown(e.gateway(true)), e.addr6.Addr(), e.addr6.Bits()
 	}
-	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 {
+	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 && e.lan.vlan == nil {
 		s.MacAddress = macOf(e.addrs()[0])
 	}
 	if e.lan.named() {
 		s.DNSNames = e.sandbox.dnsNames(s.Aliases)
 	}
+}
+
+// shown is a gateway as clients see it: none where there is only a way out.
+func shown(gw netip.Addr) netip.Addr {
+	if gw.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return gw
 }
 
 // macOf derives a hardware address: as long as a container has its address,
@@ -335,7 +371,7 @@ func (m *Manager) announce(e *endpoint) {
 // detach forgets the endpoint. With its namespace gone the kernel removes the
 // interface; its addresses rest until then.
 func (m *Manager) detach(e *endpoint) {
-	if e.veth != "" {
+	if e.ifname != "" {
 		m.rest(e)
 	}
 	e.lan.leave(e)

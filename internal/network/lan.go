@@ -12,21 +12,25 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/network/ipam"
+	"github.com/skiff-containers/skiff/internal/network/link"
 	"github.com/skiff-containers/skiff/internal/network/rules"
 )
 
 // Names of drivers.
 const (
-	driverBridge = "bridge"
-	driverHost   = "host"
-	driverNull   = "null"
+	driverBridge  = "bridge"
+	driverHost    = "host"
+	driverNull    = "null" // of config-only networks, too
+	driverMacvlan = link.Macvlan
+	driverIPvlan  = link.IPvlan
 )
 
 // lan is one network: what is fixed, and who is on it.
 type lan struct {
 	rec   Record
-	opts  bridgeOptions // of driver bridge
+	opts  bridgeOptions // of driver bridge; what names and sizes interfaces is of every driver
 	index int           // of the bridge
+	vlan  *vlanOptions  // of drivers macvlan and ipvlan; nil: of another
 
 	mu        sync.Mutex // guards what follows
 	state     lanState
@@ -48,8 +52,10 @@ func newLAN(r Record, o bridgeOptions) *lan {
 	return &lan{rec: r, opts: o, endpoints: map[string]*endpoint{}, names: map[string][]*endpoint{}}
 }
 
-func (l *lan) predefined() bool {
-	switch l.rec.Name {
+func (l *lan) predefined() bool { return predefined(l.rec.Name) }
+
+func predefined(name string) bool {
+	switch name {
 	case network.NetworkBridge, network.NetworkHost, network.NetworkNone:
 		return true
 	}
@@ -57,7 +63,21 @@ func (l *lan) predefined() bool {
 }
 
 // named reports whether containers find each other by name on it.
-func (l *lan) named() bool { return l.rec.Driver == driverBridge && !l.predefined() }
+func (l *lan) named() bool { return l.attachable() && !l.predefined() }
+
+// attachable reports whether containers have interfaces on it.
+func (l *lan) attachable() bool { return l.rec.Driver == driverBridge || l.vlan != nil }
+
+// iface is the interface of the host that the network is made of; "" if of none.
+func (l *lan) iface() string {
+	if l.vlan != nil {
+		return l.vlan.parent
+	}
+	return l.opts.bridge
+}
+
+// internal reports whether nothing leads out of it.
+func (l *lan) internal() bool { return l.rec.Internal || l.vlan != nil && l.vlan.alone }
 
 func (l *lan) set(v6 bool) ipam.Set {
 	if v6 {
@@ -86,10 +106,15 @@ func (l *lan) own(v6 bool) netip.Addr {
 }
 
 // leads is where a family of the network leads to from an address on it; zero:
-// nowhere.
+// nowhere; unspecified: to everywhere without a gateway.
 func (l *lan) leads(v6 bool, from netip.Addr) netip.Addr {
-	if !from.IsValid() || l.rec.Internal || l.opts.mode(v6) == modeIsolated {
+	switch {
+	case !from.IsValid() || l.internal() || l.opts.mode(v6) == modeIsolated:
 		return netip.Addr{}
+	case l.vlan != nil && l.vlan.routes():
+		return unspecified(v6)
+	case l.vlan != nil:
+		return l.set(v6).Gateway(from)
 	}
 	name := auxGateway
 	if v6 {
@@ -101,6 +126,13 @@ func (l *lan) leads(v6 bool, from netip.Addr) netip.Addr {
 		}
 	}
 	return l.set(v6).Gateway(from)
+}
+
+func unspecified(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 func (l *lan) firewall() rules.Network {

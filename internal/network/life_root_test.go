@@ -264,7 +264,7 @@ func TestNetworksOutliveTheDaemon(t *testing.T) {
 	}
 	_, bridges, _ := link.Owned(l.group)
 	for _, b := range bridges {
-		if err := link.DeleteBridge(b, l.group); err != nil {
+		if err := link.DeleteOwned(b, l.group); err != nil {
 			t.Fatal(err)
 		}
 	}

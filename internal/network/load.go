@@ -41,7 +41,7 @@ func (m *Manager) load(ctx context.Context) error {
 	}
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
 	for _, r := range records {
-		if r.Driver != driverBridge || r.Name == network.NetworkBridge {
+		if predefined(r.Name) {
 			continue
 		}
 		l, err := m.userLAN(r)
@@ -51,8 +51,11 @@ func (m *Manager) load(ctx context.Context) error {
 		if err != nil {
 			// The daemon serves the others; this one says why when it is used.
 			m.o.Log.ErrorContext(ctx, "cannot bring network up", "network", r.Name, "error", err)
+		}
+		if l == nil || err != nil && l.vlan == nil {
 			continue
 		}
+		l.state = lanReady // a parent may come late: every endpoint asks for it again
 		m.lans[r.ID] = l
 	}
 	return nil
@@ -175,8 +178,26 @@ func (m *Manager) defaultOptions() bridgeOptions {
 	return bridgeOptions{icc: true, masquerade: true, ifacePrefix: "eth", mtu: m.o.MTU}
 }
 
-// userLAN reads a row of a user-defined network.
-func (m *Manager) userLAN(r Record) (*lan, error) {
+// userLAN reads a row of a user-defined network; nil with every error.
+func (m *Manager) userLAN(r Record) (l *lan, err error) {
+	switch {
+	case r.ConfigOnly:
+		return newLAN(r, bridgeOptions{}), nil
+	case r.Driver == driverMacvlan || r.Driver == driverIPvlan:
+		l, err = vlanLAN(r)
+	default:
+		l, err = m.bridgeLAN(r)
+	}
+	if err == nil {
+		err = l.makePools()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (m *Manager) bridgeLAN(r Record) (*lan, error) {
 	def := m.defaultOptions()
 	def.bridge = "br-" + ids.Short(r.ID)
 	o, err := parseOptions(r.Options, def)
@@ -186,8 +207,7 @@ func (m *Manager) userLAN(r Record) (*lan, error) {
 	if !r.Internal && (o.v4 == modeIsolated || o.v6 == modeIsolated) {
 		return nil, errs.New(errs.Invalid, "gateway mode 'isolated' can only be used for an internal network")
 	}
-	l := newLAN(r, o)
-	return l, l.makePools()
+	return newLAN(r, o), nil
 }
 
 // makePools makes the network's addresses; gateways are written to the record if
@@ -201,7 +221,7 @@ func (l *lan) makePools() error {
 		}
 		p, err := ipam.New(ipam.Config{
 			Subnet: c.Subnet, Range: c.IPRange, Gateway: c.Gateway, Aux: c.AuxAddress,
-			Without: l.opts.mode(v6) == modeIsolated,
+			Without: l.opts.mode(v6) == modeIsolated || l.vlan != nil, // whose gateway is another host, if there is one
 		})
 		if err != nil {
 			return err
@@ -216,8 +236,36 @@ func (l *lan) makePools() error {
 	return nil
 }
 
-// raise makes the bridge on the host and the network ready.
+// raise makes what the network needs on the host, and the network ready.
 func (m *Manager) raise(l *lan) (err error) {
+	switch {
+	case l.rec.ConfigOnly:
+	case l.vlan != nil:
+		err = m.raiseVLAN(l)
+	default:
+		err = m.raiseBridge(l)
+	}
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.state = lanReady
+	l.mu.Unlock()
+	return nil
+}
+
+// lower removes what raise made.
+func (m *Manager) lower(l *lan) error {
+	switch {
+	case l.rec.ConfigOnly:
+		return nil
+	case l.vlan != nil:
+		return m.dropParent(l)
+	}
+	return link.DeleteOwned(l.opts.bridge, m.group)
+}
+
+func (m *Manager) raiseBridge(l *lan) (err error) {
 	if len(l.v6) > 0 {
 		if err := m.needIPv6(); err != nil {
 			return err
@@ -234,13 +282,7 @@ func (m *Manager) raise(l *lan) (err error) {
 		Addr: address(false), Addr6: address(true), KeepAddr: l.opts.keepAddr, IPv6: len(l.v6) > 0,
 		Localhost: !l.rec.Internal && len(l.v4) > 0,
 	})
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.state = lanReady
-	l.mu.Unlock()
-	return nil
+	return err
 }
 
 // all lists the networks that can be found, by name.

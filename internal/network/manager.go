@@ -68,6 +68,7 @@ type Manager struct {
 	ula    Pool // of IPv6 subnets, where no pool was configured
 
 	forward6 sync.Mutex // one turns the host's forwarding of IPv6 on at a time
+	parents  sync.Mutex // one makes or deletes parents of macvlan and ipvlan at a time; taken before mu
 	names    hostNames
 	quit     chan struct{}
 	bg       sync.WaitGroup

@@ -177,7 +177,7 @@ func (v view) Reverse(a netip.Addr) (string, bool) {
 // Upstreams are the resolvers behind: none for a sandbox whose networks are all
 // internal, for a question would leave where packets may not (CVE-2024-29018).
 func (v view) Upstreams() []dns.Upstream {
-	if !slices.ContainsFunc(v.s.attached(), func(e *endpoint) bool { return !e.lan.rec.Internal }) {
+	if !slices.ContainsFunc(v.s.attached(), func(e *endpoint) bool { return !e.lan.internal() }) {
 		return nil
 	}
 	var out []dns.Upstream

@@ -37,7 +37,7 @@ func TestCreateRefuses(t *testing.T) {
 		"no name":                   {network.CreateRequest{}, errs.Invalid, ""},
 		"a path":                    {network.CreateRequest{Name: "../x"}, errs.Invalid, ""},
 		"another driver":            {network.CreateRequest{Name: "x", Driver: "weave"}, errs.NotFound, "plugin not found"},
-		"macvlan":                   {network.CreateRequest{Name: "x", Driver: "macvlan"}, errs.Unsupported, "network driver macvlan is not supported: use bridge"},
+		"overlay":                   {network.CreateRequest{Name: "x", Driver: "overlay"}, errs.Unsupported, "network driver overlay is not supported: use bridge"},
 		"a second host":             {network.CreateRequest{Name: "x", Driver: "host"}, errs.Denied, `only one instance of "host" network is allowed`},
 		"no family":                 {network.CreateRequest{Name: "x", EnableIPv4: &no}, errs.Invalid, "IPv4 or IPv6 must be enabled"},
 		"a strange switch":          {network.CreateRequest{Name: "x", Options: map[string]string{optEnableIPv6: "maybe"}}, errs.Invalid, `driver-opt "com.docker.network.enable_ipv6" is not a valid bool`},
@@ -53,7 +53,8 @@ func TestCreateRefuses(t *testing.T) {
 		"an own IPAM driver":        {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Driver: "dhcp"}}, errs.Unsupported, ""},
 		"two subnets":               {network.CreateRequest{Name: "x", IPAM: &network.IPAM{Config: []network.IPAMConfig{subnet("10.1.0.0/24").Config[0], subnet("10.2.0.0/24").Config[0]}}}, errs.Denied, "bridge driver doesn't support multiple subnets"},
 		"isolated and not internal": {network.CreateRequest{Name: "x", Options: map[string]string{optGatewayMode: "isolated"}}, errs.Invalid, "gateway mode 'isolated' can only be used for an internal network"},
-		"a config-only one":         {network.CreateRequest{Name: "x", ConfigOnly: true}, errs.Unsupported, ""},
+		"an internal configuration": {network.CreateRequest{Name: "x", ConfigOnly: true, Internal: true}, errs.Denied, "configuration network can only contain network specific fields"},
+		"from no configuration":     {network.CreateRequest{Name: "x", ConfigFrom: &network.ConfigReference{Network: "taken"}}, errs.NotFound, `configuration network "taken" does not exist`},
 		"a subnet too little":       {network.CreateRequest{Name: "x", IPAM: subnet("10.7.0.0/31")}, errs.Invalid, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,12 +8,12 @@ import (
 )
 
 // Reconcile removes what belongs to nobody, after all sandboxes were adopted:
-// ports, interfaces and bridges of a daemon before. Addresses need none of it:
+// ports, interfaces, bridges and parents of a daemon before. Addresses need none of it:
 // those that were not adopted were never taken.
 func (m *Manager) Reconcile(ctx context.Context) error {
 	m.fw.dropStale()
 	err := m.fw.setNetworks(m.firewallNetworks())
-	veths, bridges, listErr := link.Owned(m.group)
+	veths, networks, listErr := link.Owned(m.group)
 	if listErr != nil {
 		return errors.Join(err, listErr)
 	}
@@ -28,9 +28,9 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		m.o.Log.InfoContext(ctx, "removing interfaces of nobody", "count", len(strays))
 		m.deleteLinks(strays)
 	}
-	for _, b := range bridges {
-		if !keep[b] {
-			err = errors.Join(err, link.DeleteBridge(b, m.group))
+	for _, n := range networks {
+		if !keep[n] {
+			err = errors.Join(err, link.DeleteOwned(n, m.group))
 		}
 	}
 	return err
@@ -48,7 +48,7 @@ func (m *Manager) owned() map[string]bool {
 		keep[veth] = true
 	}
 	for _, l := range m.lans {
-		keep[l.opts.bridge] = true
+		keep[l.iface()] = true
 		l.mu.Lock()
 		for _, e := range l.endpoints {
 			keep[e.veth] = true

@@ -9,7 +9,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
-	"github.com/skiff-containers/skiff/internal/network/link"
 )
 
 // Remove removes a user-defined network that has no endpoints.
@@ -21,7 +20,7 @@ func (m *Manager) Remove(ctx context.Context, nameOrID string) error {
 	if l.predefined() {
 		return errs.Newf(errs.Denied, "%s is a pre-defined network and cannot be removed", l.rec.Name)
 	}
-	if err := l.retire(); err != nil {
+	if err := m.retire(l); err != nil {
 		return err
 	}
 	m.graves.flush()
@@ -35,14 +34,28 @@ func (m *Manager) Remove(ctx context.Context, nameOrID string) error {
 	}
 	err = errors.Join(
 		m.fw.setNetworks(m.firewallNetworks()),
-		link.DeleteBridge(l.opts.bridge, m.group),
+		m.lower(l),
 	)
 	m.forget(l)
 	m.publish(events.ActionDestroy, l, nil)
 	return err
 }
 
-// retire closes the network to new endpoints, if it has none.
+// retire closes the network to new endpoints, if it has none; a configuration to
+// new networks, if none was made from it.
+func (m *Manager) retire(l *lan) error {
+	if l.rec.ConfigOnly {
+		m.mu.Lock() // nobody is made from it meanwhile
+		defer m.mu.Unlock()
+		for _, other := range m.lans {
+			if other.rec.ConfigFrom.Network == l.rec.Name {
+				return errs.Newf(errs.Denied, "configuration network %q is in use", l.rec.Name)
+			}
+		}
+	}
+	return l.retire()
+}
+
 func (l *lan) retire() error {
 	users := l.active()
 	l.mu.Lock()

@@ -24,6 +24,10 @@ const restTimeout = 10 * time.Second
 
 // rest lets the endpoint's addresses rest until its interface is gone.
 func (m *Manager) rest(e *endpoint) {
+	if e.lan.vlan != nil {
+		m.unstack(e)
+		return
+	}
 	veth := e.veth
 	m.mu.Lock()
 	m.resting[veth] = rest{e.lan, e.addrs()}

@@ -168,7 +168,7 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 		if err := s.m.attach(ctx, e, sp, s.ifnames()); err != nil {
 			return err
 		}
-		if e.veth == sp.veth {
+		if sp.lan != nil && e.lan == sp.lan {
 			s.gateways = chooseGateways([]*endpoint{e}) // it came with its routes
 		}
 		s.add(e)

@@ -127,7 +127,8 @@ func kind(n network.Inspect) string {
 	return "custom"
 }
 
-// Prune removes the networks that no running container is on.
+// Prune removes the networks that no running container is on, and keeps
+// configurations.
 func (s *Service) Prune(ctx context.Context, f filter.Set) (network.PruneReport, error) {
 	report := network.PruneReport{}
 	if err := f.Check("label", "label!", "until"); err != nil {
@@ -147,7 +148,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Set) (network.PruneReport,
 		if ctx.Err() != nil {
 			break // what was done is told
 		}
-		if kind(n) == "builtin" || len(n.Containers) > 0 || !until.IsZero() && n.Created.After(until) ||
+		if kind(n) == "builtin" || n.ConfigOnly || len(n.Containers) > 0 || !until.IsZero() && n.Created.After(until) ||
 			!f.Labels("label", n.Labels) || unwanted(f, n.Labels) {
 			continue
 		}

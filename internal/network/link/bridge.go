@@ -126,26 +126,29 @@ func bridgeSysctls(b Bridge) error {
 	return nil
 }
 
-// DeleteBridge deletes the bridge if it is of the group; none is no error.
-func DeleteBridge(name string, group uint32) error {
+// DeleteOwned deletes an interface that a network is made of if it is of the
+// group; none is no error.
+func DeleteOwned(name string, group uint32) error {
 	l, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	switch {
 	case errors.As(err, &missing):
 		return nil
 	case err != nil:
-		return fmt.Errorf("find bridge %s: %w", name, err)
-	case l.Attrs().Group != group:
-		return nil // it was there before us
+		return fmt.Errorf("find interface %s: %w", name, err)
+	case l.Attrs().Group != group || !ofNetwork(l):
+		return nil // it was there before us, or is a container's
 	}
 	if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete bridge %s: %w", name, err)
+		return fmt.Errorf("delete interface %s: %w", name, err)
 	}
 	return nil
 }
 
-// Owned lists the host's interfaces of the group by name.
-func Owned(group uint32) (veths, bridges []string, err error) {
+// Owned lists the host's interfaces of the group by name: ends of containers',
+// and what networks are made of, which is bridges and parents of macvlan and
+// ipvlan.
+func Owned(group uint32) (veths, networks []string, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
@@ -154,14 +157,22 @@ func Owned(group uint32) (veths, bridges []string, err error) {
 		if l.Attrs().Group != group {
 			continue
 		}
-		switch l.Type() {
-		case "veth":
+		switch {
+		case l.Type() == "veth":
 			veths = append(veths, l.Attrs().Name)
-		case "bridge":
-			bridges = append(bridges, l.Attrs().Name)
+		case ofNetwork(l):
+			networks = append(networks, l.Attrs().Name)
 		}
 	}
-	return veths, bridges, nil
+	return veths, networks, nil
+}
+
+func ofNetwork(l netlink.Link) bool {
+	switch l.Type() {
+	case "bridge", "dummy", "vlan":
+		return true
+	}
+	return false
 }
 
 // Address is the first IPv4 address of the named interface; invalid if there is
