@@ -348,7 +348,7 @@ func macOf(a netip.Addr) network.HardwareAddr {
 func (e *endpoint) chooseIfname(used []string) (string, error) {
 	if name := e.settings.DriverOpts[optEndpointIfname]; name != "" {
 		if slices.Contains(used, name) {
-			return "", errs.Newf(errs.Conflict, "error renaming interface: the name %s is in use in the container", name)
+			return "", errs.Newf(errs.Conflict, "error renaming interface to %s in the container: file exists", name)
 		}
 		return name, nil
 	}
