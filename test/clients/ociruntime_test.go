@@ -172,6 +172,7 @@ func podman(t *testing.T, groups string) *peer {
 	conf := `[containers]
 default_ulimits=["nofile=1024:2048","nproc=1024:2048"]
 default_sysctls=[]
+log_driver="k8s-file"
 [engine]
 events_logger="file"
 runtime_supports_json=["skiff-runtime"]
