@@ -316,8 +316,13 @@ func (e *endpoint) fill() {
 	if e.addr6.IsValid() {
 		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = shown(e.gateway(true)), e.addr6.Addr(), e.addr6.Bits()
 	}
-	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 && e.lan.vlan == nil {
-		s.MacAddress = macOf(e.addrs()[0])
+	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 {
+		switch e.lan.rec.Driver {
+		case driverBridge:
+			s.MacAddress = macOf(e.addrs()[0])
+		case driverMacvlan:
+			s.MacAddress = macOn(e.lan.rec.ID, e.addrs()[0])
+		}
 	}
 	if e.lan.named() {
 		s.DNSNames = e.sandbox.dnsNames(s.Aliases)

@@ -2,10 +2,11 @@ package network
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
@@ -80,27 +81,28 @@ func (m *Manager) dropParent(l *lan) error {
 }
 
 // readyParent makes sure of the parent once more, which may have come or gone
-// since, and chooses the hardware address of a macvlan endpoint that none was
-// asked for: a random one, for neighbours beyond this host have the others. The
-// only endpoint of a parent takes the parent's over.
-func (m *Manager) readyParent(e *endpoint) (err error) {
+// since. The only endpoint of a parent takes its hardware address over.
+func (m *Manager) readyParent(e *endpoint) error {
 	o := e.lan.vlan
-	if _, err = m.parent(o); err != nil {
-		return fmt.Errorf("connect to network %s: %w", e.lan.rec.Name, err)
+	if _, err := m.parent(o); err != nil {
+		return fmt.Errorf("connect to network %s: its parent interface %s is missing: %w", e.lan.rec.Name, o.parent, err)
 	}
-	if o.kind != link.Macvlan || len(e.settings.MacAddress) > 0 {
+	if !o.passthru() || len(e.settings.MacAddress) > 0 {
 		return nil
 	}
-	if o.passthru() {
-		mac, err := link.HardwareAddr(o.parent)
-		e.settings.MacAddress = network.HardwareAddr(mac)
-		return err
-	}
-	mac := make(network.HardwareAddr, 6)
-	_, _ = rand.Read(mac) // never fails: see crypto/rand
-	mac[0] = mac[0]&^1 | 2
-	e.settings.MacAddress = mac
-	return nil
+	mac, err := link.HardwareAddr(o.parent)
+	e.settings.MacAddress = network.HardwareAddr(mac)
+	return err
+}
+
+// macOn derives a macvlan endpoint's hardware address from the network and its
+// own address: what neighbours remember stays true when a container starts again,
+// and hosts whose networks have the same subnets have others.
+func macOn(networkID string, a netip.Addr) network.HardwareAddr {
+	sum := sha256.Sum256([]byte(networkID + " " + a.String()))
+	mac := network.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^1 | 2 // of one station, given by us
+	return mac
 }
 
 // stack makes the endpoint's interface on top of the parent.

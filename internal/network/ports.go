@@ -320,6 +320,10 @@ func (m *Manager) publishPorts(g gateways, specs []PortSpec) (bs []*binding, err
 	if len(specs) == 0 || e == nil {
 		return nil, nil
 	}
+	if all := []*endpoint{g.v4, g.v6}; !slices.ContainsFunc(all, func(e *endpoint) bool { return e != nil && e.lan.publishes() }) {
+		m.o.Log.WarnContext(context.Background(), "published ports are discarded: the network has none", "container", e.sandbox.spec.ID, "network", e.lan.rec.Name)
+		return nil, nil
+	}
 	defer func() {
 		if err != nil {
 			for _, b := range bs {

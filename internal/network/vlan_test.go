@@ -152,6 +152,20 @@ func TestVLANLeads(t *testing.T) {
 	}
 }
 
+func TestMacvlanHardwareAddress(t *testing.T) {
+	a, b := netip.MustParseAddr("10.5.0.7"), netip.MustParseAddr("10.5.0.8")
+	if macOn("n1", a).String() != macOn("n1", a).String() {
+		t.Error("it changes")
+	}
+	seen := map[string]bool{}
+	for _, mac := range []network.HardwareAddr{macOn("n1", a), macOn("n1", b), macOn("n2", a)} {
+		if len(mac) != 6 || mac[0]&3 != 2 || seen[mac.String()] {
+			t.Errorf("%s", mac)
+		}
+		seen[mac.String()] = true
+	}
+}
+
 func TestCheckConfig(t *testing.T) {
 	yes, no := true, false
 	from := &network.ConfigReference{Network: "c"}

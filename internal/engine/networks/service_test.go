@@ -81,6 +81,9 @@ func world() (*Service, *fake) {
 		net("bc5", "busy", "bridge", time.Hour, nil, 1),
 		net("stuck", "stuck", "bridge", time.Hour, map[string]string{"tier": "x"}, 0),
 	}}
+	plan := net("plan", "plan", "null", time.Hour, nil, 0)
+	plan.ConfigOnly = true
+	f.nets = append(f.nets, plan) // not pruned
 	return New(Options{Manager: f, Containers: f, Events: f, Log: slog.New(slog.DiscardHandler)}), f
 }
 
@@ -90,14 +93,14 @@ func TestList(t *testing.T) {
 		want []string
 		bad  bool
 	}{
-		"everything":        {want: []string{"bridge", "host", "back", "front", "busy", "stuck"}},
+		"everything":        {want: []string{"bridge", "host", "back", "front", "busy", "stuck", "plan"}},
 		"by driver":         {f: filter.Set{"driver": {"host"}}, want: []string{"host"}},
 		"by id":             {f: filter.Set{"id": {"ba", "ab"}}, want: []string{"host", "back"}},
 		"by name":           {f: filter.Set{"name": {"^b"}}, want: []string{"bridge", "back", "busy"}},
 		"by label":          {f: filter.Set{"label": {"tier=db"}}, want: []string{"back"}},
-		"custom":            {f: filter.Set{"type": {"custom"}}, want: []string{"back", "front", "busy", "stuck"}},
+		"custom":            {f: filter.Set{"type": {"custom"}}, want: []string{"back", "front", "busy", "stuck", "plan"}},
 		"builtin":           {f: filter.Set{"type": {"builtin"}}, want: []string{"bridge", "host"}},
-		"dangling":          {f: filter.Set{"dangling": {"true"}}, want: []string{"back", "front", "stuck"}},
+		"dangling":          {f: filter.Set{"dangling": {"true"}}, want: []string{"back", "front", "stuck", "plan"}},
 		"not dangling":      {f: filter.Set{"dangling": {"false"}}, want: []string{"bridge", "host", "busy"}},
 		"by scope":          {f: filter.Set{"scope": {"swarm"}}},
 		"an unknown filter": {f: filter.Set{"colour": {"red"}}, bad: true},
