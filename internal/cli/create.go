@@ -138,7 +138,8 @@ func (a *app) create(ctx context.Context, cl *client.Client, d *runopts.Document
 	request := client.ContainerCreateOptions{
 		Config: d.Config, HostConfig: d.Host, NetworkingConfig: d.Networking, Name: o.name, Platform: platform,
 	}
-	res, err := cl.ContainerCreate(ctx, request)
+	// What has begun is waited for: nobody would know of the container.
+	res, err := cl.ContainerCreate(context.WithoutCancel(ctx), request)
 	if err != nil && errdefs.IsNotFound(err) && o.pull == "missing" &&
 		(platform != nil || missingImage(ctx, cl, d.Config.Image)) {
 		if !byID {
@@ -146,7 +147,7 @@ func (a *app) create(ctx context.Context, cl *client.Client, d *runopts.Document
 			if err := pull(); err != nil {
 				return "", err
 			}
-			res, err = cl.ContainerCreate(ctx, request)
+			res, err = cl.ContainerCreate(context.WithoutCancel(ctx), request)
 		}
 	}
 	if err != nil {

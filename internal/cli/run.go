@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 
@@ -88,15 +89,26 @@ func (a *app) run(ctx context.Context, cmd *cobra.Command, o *runOptions, args [
 	if d.Host.AutoRemove && o.detach && d.Host.RestartPolicy.IsAlways() {
 		return errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
+	attached := c.AttachStdin || c.AttachStdout || c.AttachStderr
+	var signals *signalProxy
+	until := ctx
+	if attached && o.sigProxy && !c.Tty {
+		until, signals = proxySignals(ctx)
+		defer signals.stop()
+	}
 	cl, err := a.client(ctx)
 	if err != nil {
 		return err
 	}
-	id, err := a.create(ctx, cl, d, &o.createOptions)
+	signals.wait() // killed between the two, we would leave a container behind
+	id, err := a.create(until, cl, d, &o.createOptions)
 	if err != nil {
+		if gone := signals.over(); gone != nil {
+			return gone
+		}
 		return err
 	}
-	if !c.AttachStdin && !c.AttachStdout && !c.AttachStderr {
+	if !attached {
 		if err := cl.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			return err
 		}
@@ -107,19 +119,25 @@ func (a *app) run(ctx context.Context, cmd *cobra.Command, o *runOptions, args [
 		fmt.Fprintln(a.out, id)
 		return nil
 	}
-	return a.runAttached(ctx, cl, id, attachment{
+	err = a.runAttached(ctx, cl, id, attachment{
 		stdin: c.AttachStdin, stdout: c.AttachStdout, stderr: c.AttachStderr, tty: c.Tty,
-		keys: o.detachKeys, sigProxy: o.sigProxy, autoRemove: d.Host.AutoRemove, start: true,
+		keys: o.detachKeys, signals: signals, autoRemove: d.Host.AutoRemove,
 	})
+	if signals.over() != nil && d.Host.AutoRemove {
+		// Not started, and so nobody else's to remove.
+		if rerr := cl.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true}); rerr != nil && !errdefs.IsNotFound(rerr) {
+			return errors.Join(err, rerr)
+		}
+	}
+	return err
 }
 
 // attachment is how a container is attached to and waited for.
 type attachment struct {
 	stdin, stdout, stderr, tty bool
 	keys                       string
-	sigProxy                   bool
+	signals                    *signalProxy // nil: none are passed on
 	autoRemove                 bool
-	start                      bool // start it once attached
 }
 
 // runAttached attaches, starts and waits. The order matters: attached before
@@ -133,14 +151,6 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	// A detached or failed session must not leave its requests behind.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var signals <-chan struct{}
-	if t.sigProxy && !t.tty {
-		var stop context.CancelFunc
-		signals, stop = stream.ProxySignals(ctx, func(ctx context.Context, name string) {
-			_ = cl.ContainerKill(ctx, id, name)
-		})
-		defer stop()
-	}
 	condition := container.WaitConditionNextExit
 	if t.autoRemove {
 		condition = container.WaitConditionRemoved
@@ -159,19 +169,21 @@ func (a *app) runAttached(ctx context.Context, cl *client.Client, id string, t a
 	session := a.session(t, keys, conn)
 	go func() { moved <- session.Run(ctx) }()
 
-	if t.start {
-		if signals != nil {
-			<-signals // from its start on it gets them
-		}
-		if err := cl.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+	if err = t.signals.begin(); err == nil {
+		err = cl.ContainerStart(ctx, id, client.ContainerStartOptions{})
+		if err != nil && t.autoRemove {
 			conn.Close()
 			<-moved
-			if t.autoRemove {
-				<-status // the engine removes it
-			}
+			<-status // the engine removes it
 			return err
 		}
 	}
+	if err != nil {
+		conn.Close()
+		<-moved
+		return err
+	}
+	t.signals.running(ctx, func(ctx context.Context, name string) { _ = cl.ContainerKill(ctx, id, name) })
 	if t.tty && t.stdout {
 		stream.FollowSize(ctx, a.out, func(ctx context.Context, s client.ConsoleSize) error {
 			return cl.ContainerResize(ctx, id, s)

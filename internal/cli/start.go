@@ -70,9 +70,14 @@ func (a *app) startAttached(ctx context.Context, cl *client.Client, name, keys s
 	if err := a.checkTTY(stdin, c.Config.Tty); err != nil {
 		return err
 	}
-	err = a.runAttached(ctx, cl, c.ID, attachment{
+	var signals *signalProxy
+	if !c.Config.Tty {
+		_, signals = proxySignals(ctx)
+		defer signals.stop()
+		signals.wait()
+	}
+	return a.runAttached(ctx, cl, c.ID, attachment{
 		stdin: stdin, stdout: true, stderr: true, tty: c.Config.Tty,
-		keys: keys, sigProxy: true, autoRemove: c.HostConfig.AutoRemove, start: true,
+		keys: keys, signals: signals, autoRemove: c.HostConfig.AutoRemove,
 	})
-	return err
 }

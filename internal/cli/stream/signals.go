@@ -41,3 +41,19 @@ func ProxySignals(ctx context.Context, send func(ctx context.Context, name strin
 	}()
 	return asked, stop
 }
+
+// EndCode is the exit code of a program that such a signal ends, 0 for a signal
+// that asks for something else.
+func EndCode(name string) int {
+	switch name {
+	case "SIGHUP":
+		return 128 + 1
+	case "SIGINT":
+		return 128 + 2
+	case "SIGQUIT":
+		return 128 + 3
+	case "SIGTERM":
+		return 128 + 15
+	}
+	return 0
+}

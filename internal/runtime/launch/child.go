@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -76,6 +77,12 @@ func (c *Child) Go(ctx context.Context) (console *os.File, err error) {
 func (c *Child) hear(ctx context.Context) (console *os.File, created bool, err error) {
 	r := &fdReader{conn: c.conn}
 	defer r.close()
+	var reaper *os.File
+	defer func() {
+		if reaper != nil {
+			_ = reaper.Close()
+		}
+	}()
 	ready := false
 	for {
 		var a answer
@@ -85,6 +92,7 @@ func (c *Child) hear(ctx context.Context) (console *os.File, created bool, err e
 		case errors.Is(err, io.EOF) && !ready:
 			return console, false, fmt.Errorf("the launcher of %s was killed", c.req.ID)
 		case errors.Is(err, io.EOF):
+			waitReaper(ctx, reaper)
 			return console, false, nil
 		case err != nil:
 			return console, false, fmt.Errorf("hear from child: %w", err)
@@ -97,6 +105,11 @@ func (c *Child) hear(ctx context.Context) (console *os.File, created bool, err e
 			err = c.passListener(ctx, r.fd)
 		case a.Mounts && r.fd >= 0 && c.Mounts == nil:
 			c.Mounts, r.fd = os.NewFile(uintptr(r.fd), "mounts"), -1
+		case a.Reaper && r.fd >= 0 && reaper == nil:
+			if err := unix.SetNonblock(r.fd, true); err != nil {
+				return console, false, err
+			}
+			reaper, r.fd = os.NewFile(uintptr(r.fd), "reaper"), -1
 		case a.Console && r.fd >= 0 && console == nil:
 			if err := unix.SetNonblock(r.fd, true); err != nil {
 				return nil, false, err
@@ -112,6 +125,20 @@ func (c *Child) hear(ctx context.Context) (console *os.File, created bool, err e
 			return console, false, err
 		}
 	}
+}
+
+// reaperTime is how long a reaper may take to handle signals: in a container
+// that shares processes with others, those could keep its pipe open.
+const reaperTime = 10 * time.Second
+
+// waitReaper returns when process 1 handles signals, or has ended.
+func waitReaper(ctx context.Context, f *os.File) {
+	if f == nil || f.SetReadDeadline(time.Now().Add(reaperTime)) != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, _ = f.Read(make([]byte, 1))
 }
 
 // Abort lets the child end without having become anything.

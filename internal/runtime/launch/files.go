@@ -38,6 +38,9 @@ func (s *setup) placeFiles() (undo func(), err error) {
 	if s.exe >= 0 {
 		s.exe = move(s.exe)
 	}
+	if s.handles >= 0 {
+		s.handles = move(s.handles)
+	}
 	from := make([]int, n)
 	for i := range from {
 		from[i] = move(first + i)

@@ -44,6 +44,11 @@ func (s *setup) finish() error {
 	if err := s.ownStreams(); err != nil {
 		return err
 	}
+	if s.req.Init {
+		if err := s.announceReaper(); err != nil {
+			return err
+		}
+	}
 	caps, err := parseCaps(p.Capabilities)
 	if err != nil {
 		return err

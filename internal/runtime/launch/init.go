@@ -53,6 +53,7 @@ type setup struct {
 	ownDev  bool
 	sources []int // bind mounts' sources, by index of Spec.Mounts
 	pids    int   // the file that limits processes
+	handles int   // the reaper closes it when it handles signals
 	gate    *waiter
 
 	env  []string
@@ -71,7 +72,7 @@ func become() error {
 	if err := decode(rawFD(fdControl), &req); err != nil {
 		os.Exit(1) // the shim gave up, or is gone: nobody listens
 	}
-	s := &setup{req: &req, root: -1, devpts: -1, pids: -1, exe: -1}
+	s := &setup{req: &req, root: -1, devpts: -1, pids: -1, exe: -1, handles: -1}
 	prefix := "failed to create task for container: unable to start container process: "
 	steps := s.create
 	if req.Exec {

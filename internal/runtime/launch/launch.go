@@ -175,6 +175,7 @@ type answer struct {
 	Mounts   bool
 	Listener bool
 	Hooks    bool
+	Reaper   bool
 	Created  bool
 	Ready    bool
 	Code     int

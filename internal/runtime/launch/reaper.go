@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -15,9 +17,37 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
 
+// handlesEnv names the reaper's end of that pipe: first in its environment, which
+// nobody sees, unlike its arguments.
+const handlesEnv = "SKIFF_INIT_HANDLES="
+
+// announceReaper gives the parent a pipe that closes when the reaper handles
+// signals. Before it does, one would be lost, or end it: the first process of a
+// namespace has no signal's usual end, and the Go runtime then exits.
+func (s *setup) announceReaper() error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	msg, err := encode(&answer{Reaper: true})
+	if err == nil {
+		err = unix.Sendmsg(fdControl, msg, unix.UnixRights(p[0]), nil, 0)
+	}
+	_ = unix.Close(p[0])
+	if err != nil {
+		return fmt.Errorf("announce the reaper: %w", err)
+	}
+	s.handles = p[1]
+	return nil
+}
+
 // executeReaper runs this program once more, from its sealed copy and already
 // confined like the command, as process 1 of the container.
 func (s *setup) executeReaper() error {
+	if _, err := unix.FcntlInt(uintptr(s.handles), unix.F_SETFD, 0); err != nil {
+		return err
+	}
+	s.env = append([]string{handlesEnv + strconv.Itoa(s.handles)}, s.env...)
 	argv, err := syscall.SlicePtrFromStrings(s.argv)
 	if err != nil {
 		return err
@@ -42,8 +72,15 @@ func Reaper(args []string) int {
 	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
+	env := os.Environ()
+	if len(env) > 0 && strings.HasPrefix(env[0], handlesEnv) { // the command shall not get either
+		if fd, err := strconv.Atoi(env[0][len(handlesEnv):]); err == nil {
+			_ = unix.Close(fd)
+		}
+		env = env[1:]
+	}
 	tty := isTerminal(0)
-	attr := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setpgid: !tty, Foreground: tty, Ctty: 0}}
+	attr := &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: env, Sys: &syscall.SysProcAttr{Setpgid: !tty, Foreground: tty, Ctty: 0}}
 	child, err := os.StartProcess(args[2], args[3:], attr)
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "exec %s: %v\n", args[3], err)

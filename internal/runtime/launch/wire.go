@@ -140,6 +140,7 @@ func (a *answer) fields(c *coder) {
 	c.flag(&a.Mounts)
 	c.flag(&a.Listener)
 	c.flag(&a.Hooks)
+	c.flag(&a.Reaper)
 	c.flag(&a.Created)
 	c.flag(&a.Ready)
 	num(c, &a.Code)
