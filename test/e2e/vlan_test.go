@@ -12,13 +12,14 @@ import (
 	"github.com/skiff-containers/skiff/test/harness"
 )
 
-// needsKind skips where the kernel lacks a kind of interface: one without a
-// parent is refused in any case, but for another reason.
+// needsKind skips where the kernel lacks a kind of interface: one of another kind
+// is made, or refused for what it lacks.
 func needsKind(t *testing.T, d *harness.Daemon, kind string) {
 	t.Helper()
 	if r := d.Try("", "ip", "link", "add", "name", "probe", "type", kind); strings.Contains(r.Stderr, "Unknown device type") || strings.Contains(r.Stderr, "not supported") {
 		t.Skipf("the kernel has no %s: %s", kind, r.Stderr)
 	}
+	d.Try("", "ip", "link", "del", "probe") // a dummy lacks nothing
 }
 
 // vlanParent makes an interface of the host, and a neighbour behind it that is

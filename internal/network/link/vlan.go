@@ -96,8 +96,9 @@ func (s *Socket) AddVLAN(name string, parent int, id uint16, group uint32) error
 	return madeError("vlan", name, s.do(nil, m))
 }
 
-// Supports asks whether the kernel knows a kind of interface, which loads its
-// module: one without a parent is refused in any case, but for another reason.
+// Supports asks whether the kernel knows a kind of interface that needs a parent,
+// which loads its module: without one it is refused in any case, but for another
+// reason.
 func (s *Socket) Supports(kind string) error {
 	if err := s.do(nil, newLink("skiff-probe", kind, 0, nil)); errors.Is(err, unix.EOPNOTSUPP) {
 		return madeError(kind, "", err)
