@@ -96,7 +96,7 @@ func (l *lab) defaultRoutes(s *Sandbox) (out []string) {
 	return out
 }
 
-// hostLinks are the names of the host's interfaces.
+// hostLinks are the names of the host's interfaces, but for those made ahead.
 func (l *lab) hostLinks() (out []string) {
 	l.t.Helper()
 	links, err := netlink.LinkList()
@@ -104,7 +104,9 @@ func (l *lab) hostLinks() (out []string) {
 		l.t.Fatal(err)
 	}
 	for _, nl := range links {
-		out = append(out, nl.Attrs().Name)
+		if name := nl.Attrs().Name; !strings.HasPrefix(name, "veth") {
+			out = append(out, name)
+		}
 	}
 	slices.Sort(out)
 	return out
