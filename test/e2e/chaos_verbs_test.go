@@ -8,15 +8,22 @@ import (
 	"strings"
 )
 
-// step does one random verb. The ones that make containers and the ones that
-// end them are balanced, so that there are always some.
+// chaosBoxes is how many containers a worker has at most, more or less.
+const chaosBoxes = 12
+
+// step does one random verb. More of them make containers than remove any, up to
+// a limit, so that there are always some, and some that are old.
 func (w *chaosWorker) step() {
 	w.n++
 	name := fmt.Sprintf("%s-%d", w.name, w.n)
+	if len(w.boxes) >= chaosBoxes {
+		w.remove(name)
+		return
+	}
 	verbs := []func(string){
 		w.runLong, w.runShort, w.execs, w.remove, w.build, w.create, w.volume, w.stopStart, w.runToEnd, w.terminal,
 		w.pause, w.restarting, w.checked, w.vanishing, w.web, w.web, w.network, w.copyIn, w.write, w.kill, w.restart,
-		w.pipe, w.attach, w.remove, w.remove, w.connect,
+		w.pipe, w.attach, w.connect,
 	}
 	verbs[w.rnd.IntN(len(verbs))](name)
 }
@@ -39,7 +46,7 @@ func (w *chaosWorker) runShort(string) { w.try("run", "--rm", "-v", "/data", "bu
 // missing then; it is never another, and without a kill never missing.
 func (w *chaosWorker) says(name string, code int, stdin string, args ...string) bool {
 	before := w.cuts.Load()
-	r := w.d.Try(stdin, "docker", args...)
+	r := w.do(stdin, args...)
 	if r.Code != code {
 		if r.Code == 0 {
 			w.lie("%v ended with code 0, not %d", args, code)
@@ -58,16 +65,19 @@ func (w *chaosWorker) execs(name string) {
 }
 
 func (w *chaosWorker) remove(string) {
-	c, _ := w.some()
-	if w.try("rm", "-fv", c) {
-		w.removed = append(w.removed, c)
+	c, b := w.some()
+	r := w.do("", "rm", "-fv", c)
+	if r.Code != 0 && !strings.Contains(r.Stderr, "No such container") {
+		b.doomed = true // it may have gone, or go with the next daemon, or not
+		return
 	}
-	delete(w.boxes, c) // if it failed it may have gone, or not: nothing was promised
+	w.removed = append(w.removed, c)
+	delete(w.boxes, c)
 }
 
 func (w *chaosWorker) build(name string) {
 	file := fmt.Sprintf("FROM busybox\nRUN echo %s > /x && sleep 0.05\nCOPY . /c\n", name)
-	if w.d.Try(file, "docker", "build", "-q", "-t", "img-"+name, "-").Code == 0 {
+	if w.do(file, "build", "-q", "-t", "img-"+name, "-").Code == 0 {
 		w.images = append(w.images, name)
 	}
 }
@@ -113,7 +123,7 @@ func (w *chaosWorker) runToEnd(name string) {
 	if w.boxes[name] == nil || w.rnd.IntN(3) > 0 {
 		return
 	}
-	if r := w.d.Try("", "docker", "wait", name); r.Code == 0 && r.Out() != "3" && r.Out() != "255" {
+	if r := w.do("", "wait", name); r.Code == 0 && r.Out() != "3" && r.Out() != "255" {
 		w.lie("wait for %s: %q", name, r.Stdout)
 	}
 }
@@ -185,7 +195,7 @@ func (w *chaosWorker) network(name string) {
 	}
 	i := w.rnd.IntN(len(w.networks))
 	n := w.networks[i]
-	r := w.d.Try("", "docker", "network", "rm", n)
+	r := w.do("", "network", "rm", n)
 	if r.Code == 0 {
 		w.removedNetworks = append(w.removedNetworks, n)
 		for c, b := range w.boxes {
@@ -219,7 +229,7 @@ func (w *chaosWorker) connect(string) {
 
 func (w *chaosWorker) copyIn(name string) {
 	c, b := w.some()
-	if w.d.Try(archiveOf("cp-"+name, name), "docker", "cp", "-", c+":/tmp").Code == 0 {
+	if w.do(archiveOf("cp-"+name, name), "cp", "-", c+":/tmp").Code == 0 {
 		b.files["/tmp/cp-"+name] = name
 	}
 }
@@ -244,14 +254,14 @@ func (w *chaosWorker) attach(name string) {
 	if w.boxes[name] == nil {
 		return
 	}
-	r := w.d.Try("", "docker", "attach", name)
+	r := w.do("", "attach", name)
 	if r.Code == 0 || r.Code == 4 && r.Out() != "" && r.Out() != name {
 		w.lie("attach to %s: code %d, %q %s", name, r.Code, r.Stdout, r.Stderr)
 	}
 	if r.Code != 4 {
 		return
 	}
-	if r := w.d.Try("", "docker", "logs", name); r.Code == 0 && r.Out() != name {
+	if r := w.do("", "logs", name); r.Code == 0 && r.Out() != name {
 		w.lie("the log of %s is %q", name, r.Stdout)
 	}
 }

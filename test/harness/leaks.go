@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,7 +99,35 @@ func (d *Daemon) leaks() []string {
 	for _, c := range d.cgroups() {
 		left = append(left, "cgroup "+c)
 	}
+	groups, processes := d.Parked()
+	if len(groups) > parkedChildren {
+		left = append(left, "parked "+strings.Join(groups, " "))
+	}
+	if processes > parkedChildren {
+		left = append(left, strconv.Itoa(processes)+" parked processes")
+	}
 	return left
+}
+
+// parkedChildren is how many processes a shim may hold ready for containers to
+// come.
+const parkedChildren = 2
+
+// Parked tells the groups of the processes that the shim holds ready, and how
+// many those are.
+func (d *Daemon) Parked() (groups []string, processes int) {
+	dirs, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", d.CgroupParent, "parked-*"))
+	pids := make(map[string]bool)
+	for _, dir := range dirs {
+		if name := filepath.Base(dir); !slices.Contains(groups, name) {
+			groups = append(groups, name)
+		}
+		data, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		for _, pid := range strings.Fields(string(data)) {
+			pids[pid] = true
+		}
+	}
+	return groups, len(pids)
 }
 
 // cgroups lists the cgroups below the daemon's parent that hold a container's
