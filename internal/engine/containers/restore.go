@@ -203,9 +203,10 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		s.unmountShm(c.id)
 		return s.removeLocked(ctx, c, true, nil)
 	case ft.restart:
-		// In docker's list it is "restarting" until its turn comes.
+		// In docker's list it is "restarting" until its turn comes. Its next end is
+		// nobody's wish, even if its last was.
 		c.mu.Lock()
-		c.st.Phase = Restarting
+		c.st.Phase, c.st.Stopped = Restarting, false
 		c.mu.Unlock()
 	default:
 		if err := s.saveRun(c); err != nil {

@@ -102,6 +102,27 @@ func TestDaemonRestart(t *testing.T) {
 	w.nothingLeft()
 }
 
+// A daemon starts what is to run always even where a person had stopped it, and
+// from then on its end is not the person's any more.
+func TestStoppedComesBackWithTheDaemon(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box", withPolicy(container.RestartPolicyAlways, 0))
+	if err := w.Stop(ctx, id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if w.phase(id) != Exited {
+		t.Fatalf("stopped, it is %s", w.phase(id))
+	}
+	w.restarted()
+	w.Resume(ctx)
+	w.until("it runs", func() bool { return w.phase(id) == Running })
+	w.rt.end(id, 3)
+	w.until("it comes back", func() bool {
+		st := w.index.exact(id).status()
+		return st.Restarts == 1 && st.Phase == Running
+	})
+}
+
 func TestReboot(t *testing.T) {
 	w := newWorld(t)
 	always := w.run("always", withPolicy("always", 0))
