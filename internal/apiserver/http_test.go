@@ -1,13 +1,19 @@
 package apiserver
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -174,6 +180,33 @@ type panicking struct{ Containers }
 
 func (panicking) List(context.Context, containers.ListOptions) ([]container.Summary, error) {
 	panic("oh")
+}
+
+// A client that wants the connection closed may send its body to the end, though
+// the answer is known before it.
+func TestRefusedBodyIsRead(t *testing.T) {
+	ts := httptest.NewServer(New(Options{Backends: newFake().backends()}))
+	defer ts.Close()
+	conn, err := net.Dial("tcp", ts.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprint(conn, "POST /v1.41/build?buildargs=bad HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-tar\r\nContent-Length: 5\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	in := bufio.NewReader(conn)
+	if line, err := in.ReadString('\n'); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("before its body it got %q, %v", line, err)
+	}
+	if _, err := conn.Write([]byte("12345")); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if rep, err := http.ReadResponse(in, nil); err != nil || rep.StatusCode != 400 {
+		t.Errorf("%v %v", rep, err)
+	}
 }
 
 func TestPanicIsAnInternalError(t *testing.T) {

@@ -3,9 +3,11 @@ package apiserver
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/common"
 
@@ -61,6 +63,7 @@ func (s *Server) fail(w *response, r *http.Request, log *slog.Logger, err error)
 	case code == http.StatusNotModified || code == statusClientGone:
 		w.WriteHeader(code)
 	default:
+		drain(w, r)
 		if version, _ := splitVersion(r.URL.Path); version != "" {
 			if v, ok := parseVersion(version); ok && v.before(24) { // such clients show the body as it is
 				http.Error(w, err.Error(), code)
@@ -72,6 +75,22 @@ func (s *Server) fail(w *response, r *http.Request, log *slog.Logger, err error)
 		_ = writeJSON(w, code, common.ErrorResponse{Message: err.Error()})
 	}
 }
+
+// drain reads a refused request's body, up to a limit, where net/http does not:
+// with "Connection: close" it would hang up at once, and a client that is still
+// sending would be told of a broken pipe instead of the reason.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if !r.Close || r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainPatience)) // HTTP/2 and tests have none
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrained)
+}
+
+const (
+	drainPatience = time.Second
+	maxDrained    = 256 << 10 // as net/http
+)
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
