@@ -204,7 +204,7 @@ func TestRefusedBodyIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if rep, err := http.ReadResponse(in, nil); err != nil || rep.StatusCode != 400 {
+	if rep, err := http.ReadResponse(in, nil); err != nil || rep.StatusCode != http.StatusBadRequest {
 		t.Errorf("%v %v", rep, err)
 	}
 }

@@ -25,7 +25,6 @@ type fleet struct {
 	t    *testing.T
 	d    *harness.Daemon
 	many int
-	ids  []string
 }
 
 const fleetNetwork = "fleet"
@@ -68,8 +67,11 @@ func TestScale(t *testing.T) {
 	f.timed("removed", func() { f.each(all, f.remove) })
 	f.network("rm")
 	columns := []column{
-		{"before", before}, {fmt.Sprint("with ", f.many/2), half}, {fmt.Sprint("with ", f.many), full},
-		{"stopped", stopped}, {"removed", f.settled(clean)},
+		{"before", before},
+		{fmt.Sprint("with ", f.many/2), half},
+		{fmt.Sprint("with ", f.many), full},
+		{"stopped", stopped},
+		{"removed", f.settled(clean)},
 	}
 	if asked != "" { // what is parked is so for a minute
 		columns = append(columns, column{"at rest", f.settled(func(what string) int {
