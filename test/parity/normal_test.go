@@ -78,8 +78,15 @@ func (e *engine) normal(key string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := make(map[string]any, len(v))
+		alike := map[string][]any{} // keys that are told by what they stand for only
 		for k, x := range v {
-			out[e.text(k)] = e.normal(k, x)
+			alike[e.text(k)] = append(alike[e.text(k)], e.normal(k, x))
+		}
+		for k, all := range alike {
+			slices.SortFunc(all, func(a, b any) int { return strings.Compare(render(a), render(b)) })
+			for i, x := range all {
+				out[k+strings.Repeat("'", i)] = x
+			}
 		}
 		return out
 	case []any:
@@ -90,6 +97,11 @@ func (e *engine) normal(key string, v any) any {
 		slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(rank(a), rank(b)) })
 		return out
 	case string:
+		if key == "Labels" { // which the client writes in any order
+			all := strings.Split(v, ",")
+			slices.Sort(all)
+			v = strings.Join(all, ",")
+		}
 		return e.text(v)
 	case float64:
 		if varying.MatchString(key) {
