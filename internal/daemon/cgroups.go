@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
+	"github.com/skiff-containers/skiff/internal/runtime/spec/hostfacts"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 	"github.com/skiff-containers/skiff/internal/sys/systemd"
 )
@@ -30,6 +31,10 @@ func (c *Config) checkCgroups(check func(ok bool, format string, args ...any)) {
 		check(o == "native.cgroupdriver="+driverFS || o == "native.cgroupdriver="+driverSystemd,
 			"--exec-opt %s is not supported: only native.cgroupdriver=cgroupfs and native.cgroupdriver=systemd are", o)
 	}
+	check(c.RealtimePeriod >= 0 && c.RealtimeRuntime >= 0 && (c.RealtimePeriod == 0 || c.RealtimeRuntime <= c.RealtimePeriod),
+		"invalid --cpu-rt-period %d with --cpu-rt-runtime %d: want microseconds, no more of them than the period has", c.RealtimePeriod, c.RealtimeRuntime)
+	check(c.RealtimePeriod == 0 && c.RealtimeRuntime == 0 || hostfacts.Realtime(),
+		"--cpu-rt-period and --cpu-rt-runtime need control groups of version 1 and a kernel with CONFIG_RT_GROUP_SCHED")
 	if c.cgroupDriver() != driverSystemd {
 		if c.CgroupParent == "" {
 			c.CgroupParent = "/skiff"

@@ -58,6 +58,8 @@ type Config struct {
 	HostGateways []string // what "host-gateway" means; none: the default bridge's
 	Bridge       string
 	CgroupParent string
+	// Of the parent, for real-time tasks, in microseconds; 0: as it is.
+	RealtimePeriod, RealtimeRuntime int64
 
 	LogDriver      string
 	LogOpts        map[string]string
@@ -154,6 +156,8 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.HostGateways, "host-gateway-ip", nil, "IP addresses that the special 'host-gateway' string in --add-host resolves to (default: the default bridge's)")
 	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface (default \"skiff0\")")
 	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers (default \"/skiff\"; a slice of systemd's with its driver)")
+	fs.Int64Var(&c.RealtimePeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds for the parent cgroup of all containers (cgroup v1)")
+	fs.Int64Var(&c.RealtimeRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds for the parent cgroup of all containers (cgroup v1)")
 
 	fs.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "Default driver for container logs")
 	fs.Var(mapFlag(c.LogOpts), "log-opt", "Default log driver options for containers")

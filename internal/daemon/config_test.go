@@ -117,6 +117,7 @@ func TestConfigRefusals(t *testing.T) {
 		"a subnet of IPv4":     {``, []string{"--fixed-cidr-v6", "10.0.0.0/24"}, "invalid --fixed-cidr-v6"},
 		"log level":            {``, []string{"-l", "loud"}, "invalid --log-level"},
 		"cgroup parent":        {``, []string{"--cgroup-parent", "../x"}, "invalid --cgroup-parent"},
+		"more real time":       {``, []string{"--cpu-rt-period", "1000", "--cpu-rt-runtime", "1001"}, "invalid --cpu-rt-period 1000"},
 		"a cgroup driver":      {``, []string{"--exec-opt", "native.cgroupdriver=none"}, "is not supported"},
 		"not a slice":          {``, []string{"--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/x"}, "should be a valid slice named as"},
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},

@@ -368,6 +368,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 		Spec: containers.SpecDefaults{
 			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits, ShmSize: d.c.ShmSize,
 			SeccompProfile: d.c.SeccompProfile, NoNewPrivileges: d.c.NoNewPrivs, Init: d.c.Init,
+			RealtimePeriod: d.c.RealtimePeriod, RealtimeRuntime: d.c.RealtimeRuntime,
 		},
 	})
 	if err != nil {

@@ -109,7 +109,7 @@ var creates = []probe{
 	{fields: "HostConfig.BlkioDeviceWriteIOps[].Path HostConfig.BlkioDeviceWriteIOps[].Rate", body: device("BlkioDeviceWriteIOps", `Rate":77,"x":"`), sh: cgroup("blkio/blkio.throttle.write_iops_device", "io.max"), see: "77"},
 	{fields: "HostConfig.CpuPeriod", body: hostConfig(`"CpuPeriod":50000,"CpuQuota":25000`), sh: cgroup("cpu/cpu.cfs_period_us", "cpu.max"), see: "50000"},
 	{fields: "HostConfig.CpuQuota", body: hostConfig(`"CpuPeriod":50000,"CpuQuota":25000`), sh: cgroup("cpu/cpu.cfs_quota_us", "cpu.max"), see: "25000"},
-	{fields: "HostConfig.CpuRealtimePeriod HostConfig.CpuRealtimeRuntime", body: hostConfig(`"CpuRealtimePeriod":1000000`), refuse: "are not supported"},
+	{fields: "HostConfig.CpuRealtimePeriod HostConfig.CpuRealtimeRuntime", body: hostConfig(`"CpuRealtimePeriod":500000,"CpuRealtimeRuntime":600000`), refuse: "real-time", note: "honoured on cgroup v1 where the kernel has it, else refused: see test/e2e"},
 	{fields: "HostConfig.CpusetCpus", body: hostConfig(`"CpusetCpus":"0"`), sh: "grep Cpus_allowed_list /proc/self/status", see: "\t0"},
 	{fields: "HostConfig.CpusetMems", body: hostConfig(`"CpusetMems":"0"`), sh: "grep Mems_allowed_list /proc/self/status", see: "\t0"},
 	{fields: "HostConfig.Devices[].PathOnHost HostConfig.Devices[].PathInContainer", body: hostConfig(`"Devices":[{"PathOnHost":"/dev/null","PathInContainer":"/dev/mine","CgroupPermissions":"rwm"}]`), sh: "ls -l /dev/mine", see: "1,   3"},

@@ -51,7 +51,7 @@ var updates = []ask{
 	{fields: "NanoCpus", body: `{"NanoCpus":500000000}`, see: limitFile("cpu/cpu.cfs_quota_us", "cpu.max"), is: "50000"},
 	{fields: "CpuPeriod", body: `{"CpuPeriod":50000}`, refuse: "CPU Period cannot be updated as NanoCPUs has already been set", note: "honoured, unless NanoCpus is set"},
 	{fields: "CpuQuota", body: `{"CpuQuota":25000}`, refuse: "CPU Quota cannot be updated as NanoCPUs has already been set", note: "honoured, unless NanoCpus is set"},
-	{fields: "CpuRealtimePeriod CpuRealtimeRuntime", body: `{"CpuRealtimePeriod":1000000}`, refuse: "are not supported"},
+	{fields: "CpuRealtimePeriod CpuRealtimeRuntime", body: `{"CpuRealtimePeriod":500000,"CpuRealtimeRuntime":600000}`, refuse: "real-time", note: "honoured on cgroup v1 where the kernel has it, else refused: see test/e2e"},
 	{fields: "CpusetCpus", body: `{"CpusetCpus":"0"}`, see: "sh grep Cpus_allowed_list /proc/self/status", is: "\t0"},
 	{fields: "CpusetMems", body: `{"CpusetMems":"0"}`, see: "sh grep Mems_allowed_list /proc/self/status", is: "\t0"},
 	{fields: "PidsLimit", body: `{"PidsLimit":33}`, see: limitFile("pids/pids.max", "pids.max"), is: "33"},

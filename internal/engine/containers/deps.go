@@ -180,8 +180,10 @@ type Events interface {
 	Publish(t apievents.Type, a apievents.Action, id string, attrs map[string]string)
 }
 
-// Cgroups reads what a control group has used; see [NewCgroups].
+// Cgroups reads what a control group has used, and lets one and those above it
+// have microseconds of real time; see [NewCgroups].
 type Cgroups interface {
+	GiveRealtime(parent string, period, runtime int64) error
 	Stats(path string) (*cgroup.Stats, error)
 }
 

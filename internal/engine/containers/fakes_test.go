@@ -902,6 +902,8 @@ func (s *fakeShm) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.m
 
 type fakeCgroups struct{}
 
+func (fakeCgroups) GiveRealtime(string, int64, int64) error { return nil }
+
 func (fakeCgroups) Stats(string) (*cgroup.Stats, error) {
 	return &cgroup.Stats{CPU: cgroup.CPUStats{Total: time.Second}}, nil
 }

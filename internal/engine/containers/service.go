@@ -71,6 +71,9 @@ type SpecDefaults struct {
 	SeccompProfile  string
 	NoNewPrivileges bool
 	Init            bool // --init unless a container says otherwise
+	// What the parent of a container's control group may spend on real-time
+	// tasks, in microseconds; 0: it is left as it is.
+	RealtimePeriod, RealtimeRuntime int64
 }
 
 // Service runs containers. Make it with [New], then call [Service.Restore].

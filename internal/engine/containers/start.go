@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
@@ -220,6 +221,11 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launc
 	}
 	for _, w := range warnings {
 		s.log.WarnContext(ctx, "container specification", "container", c.id, "warning", w)
+	}
+	if d := s.o.Spec; d.RealtimePeriod != 0 || d.RealtimeRuntime != 0 {
+		if err := s.o.Cgroups.GiveRealtime(path.Dir(in.CgroupPath), d.RealtimePeriod, d.RealtimeRuntime); err != nil {
+			return nil, err
+		}
 	}
 	user := spec.User(rec.Config, rec.HostConfig)
 	for _, gid := range oci.Process.User.AdditionalGids { // of devices

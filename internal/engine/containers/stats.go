@@ -18,7 +18,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
-// NewCgroups reads the host's control groups.
+// NewCgroups reads and sets the host's control groups.
 func NewCgroups(sys *cgroup.System) Cgroups { return hostCgroups{sys} }
 
 type hostCgroups struct{ sys *cgroup.System }
@@ -29,6 +29,10 @@ func (h hostCgroups) Stats(path string) (*cgroup.Stats, error) {
 		return nil, err
 	}
 	return g.Stats()
+}
+
+func (h hostCgroups) GiveRealtime(parent string, period, runtime int64) error {
+	return h.sys.GiveRealtime(parent, period, runtime)
 }
 
 const statsInterval = time.Second

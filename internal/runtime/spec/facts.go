@@ -50,7 +50,7 @@ type HostFacts struct {
 // CgroupFacts says which limits the kernel can set.
 type CgroupFacts struct {
 	Memory, Swap, Reservation, Swappiness, OOMKillDisable bool
-	CPUShares, CPUQuota, CPUSet, Pids                     bool
+	CPUShares, CPUQuota, CPURealtime, CPUSet, Pids        bool
 	BlkioWeight, BlkioWeightDevice, BlkioThrottle         bool
 }
 
@@ -58,7 +58,7 @@ type CgroupFacts struct {
 func AllCgroups() CgroupFacts {
 	return CgroupFacts{
 		Memory: true, Swap: true, Reservation: true, Swappiness: true, OOMKillDisable: true,
-		CPUShares: true, CPUQuota: true, CPUSet: true, Pids: true,
+		CPUShares: true, CPUQuota: true, CPURealtime: true, CPUSet: true, Pids: true,
 		BlkioWeight: true, BlkioWeightDevice: true, BlkioThrottle: true,
 	}
 }

@@ -110,6 +110,12 @@ func cpu(r *container.Resources, host HostFacts) *specs.LinuxCPU {
 			c.Quota = ptr(r.CPUQuota)
 		}
 	}
+	if r.CPURealtimePeriod > 0 {
+		c.RealtimePeriod = ptr(uint64(r.CPURealtimePeriod))
+	}
+	if r.CPURealtimeRuntime > 0 {
+		c.RealtimeRuntime = ptr(r.CPURealtimeRuntime)
+	}
 	if host.Cgroups.CPUSet {
 		c.Cpus, c.Mems = r.CpusetCpus, r.CpusetMems
 	}

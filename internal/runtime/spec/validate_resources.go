@@ -103,8 +103,12 @@ func checkCPU(r *container.Resources, host HostFacts) (warnings []string, err er
 		return nil, errs.New(errs.Invalid, "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	case r.CPUQuota > 0 && r.CPUQuota < 1000 || r.CPUQuota < -1:
 		return nil, errs.New(errs.Invalid, "CPU cfs quota can not be less than 1ms (i.e. 1000)")
-	case r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0:
-		return nil, errs.New(errs.Unsupported, "--cpu-rt-period and --cpu-rt-runtime are not supported")
+	case (r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0) && !has.CPURealtime:
+		return nil, errs.New(errs.Invalid, "kernel does not support CPU real-time scheduler")
+	case r.CPURealtimePeriod < 0 || r.CPURealtimeRuntime < 0:
+		return nil, errs.Newf(errs.Invalid, "invalid CPU real-time period or runtime (%d, %d): values must be positive", r.CPURealtimePeriod, r.CPURealtimeRuntime)
+	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
+		return nil, errs.New(errs.Invalid, "cpu real-time runtime cannot be higher than cpu real-time period")
 	}
 	if r.CPUShares > 0 && !has.CPUShares {
 		warnings = append(warnings, "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.")

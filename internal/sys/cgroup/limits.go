@@ -173,8 +173,7 @@ func (w *writer) cpuV1(c *specs.LinuxCPU) {
 	w.uint("cpu", "cpu.cfs_period_us", c.Period)
 	w.int("cpu", "cpu.cfs_quota_us", c.Quota)
 	w.uint("cpu", "cpu.cfs_burst_us", c.Burst)
-	w.uint("cpu", "cpu.rt_period_us", c.RealtimePeriod)
-	w.int("cpu", "cpu.rt_runtime_us", c.RealtimeRuntime)
+	w.realtime(c)
 	w.int("cpu", "cpu.idle", c.Idle)
 	if c.Cpus != "" {
 		w.set("cpuset", "cpuset.cpus", c.Cpus)

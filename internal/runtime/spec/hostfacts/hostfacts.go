@@ -135,6 +135,7 @@ func cgroups(v2 bool) spec.CgroupFacts {
 		OOMKillDisable:    v1("memory", "memory.oom_control"),
 		CPUShares:         v1("cpu", "cpu.shares"),
 		CPUQuota:          v1("cpu", "cpu.cfs_quota_us"),
+		CPURealtime:       Realtime(),
 		CPUSet:            v1("cpuset", "cpuset.cpus"),
 		Pids:              v1("pids", "cgroup.procs"), // the root has no pids.max
 		BlkioWeight:       v1("blkio", "blkio.weight") || v1("blkio", "blkio.bfq.weight"),
@@ -142,6 +143,9 @@ func cgroups(v2 bool) spec.CgroupFacts {
 		BlkioThrottle:     v1("blkio", "blkio.throttle.read_bps_device"),
 	}
 }
+
+// Realtime reports whether control groups limit real-time tasks.
+func Realtime() bool { return exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us") }
 
 // hasBFQ reports whether the kernel has the scheduler that knows weights of
 // single devices: every device then offers it.
