@@ -326,6 +326,17 @@ func TestStop(t *testing.T) {
 			t.Errorf("phase %s", p)
 		}
 	})
+	t.Run("a paused one that ends before it is thawed", func(t *testing.T) {
+		w := newWorld(t)
+		id := w.run("box")
+		if err := w.Pause(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		w.failures.set("runtime.Resume", errs.New(errs.Conflict, "it is not running"))
+		if err := w.Kill(ctx, id, "KILL"); err != nil || w.phase(id) != Exited {
+			t.Errorf("phase %s, %v", w.phase(id), err)
+		}
+	})
 	t.Run("waits for an exit that is under way", func(t *testing.T) {
 		w := newWorld(t)
 		id := w.run("box")

@@ -179,8 +179,9 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 		return fmt.Errorf("send signal %d: %w", sig, err)
 	}
 	if phase == Paused && stay {
-		// Frozen processes take no signal, not even KILL.
-		if err := s.resume(ctx, c); err != nil {
+		// Frozen processes take no signal, not even KILL; but the runtime thaws whom
+		// it kills, who may be gone by now.
+		if err := s.resume(ctx, c); err != nil && !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound) {
 			return err
 		}
 	}
