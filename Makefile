@@ -42,8 +42,8 @@ test-unit: ## unit tests, no root needed
 test-root: ## kernel and end-to-end tests on the built binaries (as root)
 	scripts/test-root.sh
 
-test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1 VM_PACKAGES=…)
-	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" V="$(V)" VM_PACKAGES="$(VM_PACKAGES)" scripts/test-vm.sh
+test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1 SELINUX=1 VM_PACKAGES=…)
+	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" SELINUX="$(SELINUX)" V="$(V)" VM_PACKAGES="$(VM_PACKAGES)" scripts/test-vm.sh
 
 test-vm-short: build
 	LIST=scripts/vm/list-short scripts/test-vm.sh

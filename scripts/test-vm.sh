@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs root tests in a virtual machine, where control groups are of version 2,
-# AppArmor is enabled and, with SYSTEMD=1, systemd is the first process. By
-# default what depends on those; PKGS="./internal/sys/cgroup …" and RUN=regexp
+# AppArmor is enabled and, with SYSTEMD=1, systemd is the first process; with
+# SELINUX=1 SELinux enforces a small policy in AppArmor's place. By default what depends on those; PKGS="./internal/sys/cgroup …" and RUN=regexp
 # choose otherwise, V=1 shows all output. Without /dev/kvm the processor is
 # emulated, some ten times slower.
 set -euo pipefail
@@ -13,6 +13,7 @@ image=$(scripts/vm/image.sh) || skip "Debian's kernel and packages cannot be had
 
 list=${LIST:-scripts/vm/list}
 [ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-systemd
+[ -z "${SELINUX:-}" ] || list=scripts/vm/list-selinux
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-vm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/disk/src"
@@ -23,6 +24,14 @@ else
 fi >"$work/disk/list"
 printf 'RUN=%q\nTIMEOUT=%q\nVERBOSE=%q\n' "${RUN:-}" "${TIMEOUT:-600}" "${V:-}" >"$work/disk/options"
 cp scripts/vm/guest "$work/disk/guest"
+lsm=apparmor
+if [ -n "${SELINUX:-}" ]; then
+	lsm=selinux
+	scripts/deps.sh checkpolicy || skip "no compiler of SELinux policies can be installed"
+	awk '/^@CATEGORIES@$/ { for (i = 0; i < 1024; i++) print "category c" i ";"; next } 1' scripts/vm/selinux.conf >"$work/policy.conf"
+	# Version 33 is of kernel 5.14; whatever a policy does not know is allowed.
+	checkpolicy -M -U allow -c 33 -o "$work/disk/policy" "$work/policy.conf" >/dev/null
+fi
 cp -r bin "$work/disk/bin"
 export CGO_ENABLED=0
 while read -r pkg _; do
@@ -66,7 +75,7 @@ timeout -k 5 "${VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel "$accel" "${machine
 	-device virtio-rng-pci \
 	-drive "if=virtio,format=raw,snapshot=on,file=$image/root.img" \
 	-drive "if=virtio,format=raw,snapshot=on,file=$work/disk.img" \
-	-append "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor mitigations=off ${SYSTEMD:+skiff.systemd systemd.run=/work/guest systemd.show_status=0}" \
+	-append "console=ttyS0 quiet loglevel=3 panic=-1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 $lsm=1 security=$lsm mitigations=off ${SYSTEMD:+skiff.systemd systemd.run=/work/guest systemd.show_status=0}" \
 	</dev/null | sed -u 's/\r//g' || { echo "test-vm: the guest was ended: it did not finish within ${VM_TIMEOUT:-1200} s" >&2; exit 1; }
 case $(tr -d '\r\n' <"$work/result") in
 0) ;;

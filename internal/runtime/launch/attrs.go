@@ -5,7 +5,6 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -244,32 +243,6 @@ func checkAttributes(p *specs.Process) error {
 			if _, err := ranges(list, 64*len(unix.CPUSet{})); err != nil {
 				return errs.Newf(errs.Invalid, "processors %q: %v", list, err)
 			}
-		}
-	}
-	return nil
-}
-
-// selinuxEnabled tells whether the kernel enforces, or would log, SELinux labels.
-func selinuxEnabled() bool {
-	var fs unix.Statfs_t
-	return unix.Statfs("/sys/fs/selinux", &fs) == nil && fs.Type == unix.SELINUX_MAGIC
-}
-
-// joinKeyring gives the command a session keyring of its own.
-func (s *setup) joinKeyring() error {
-	label := s.req.Process.SelinuxLabel
-	if label != "" {
-		if err := s.writeProc("thread-self/attr/keycreate", label); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("selinux label of keyring: %w", err)
-		}
-	}
-	_, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID)
-	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("session keyring: %w", err)
-	}
-	if label != "" {
-		if err := s.writeProc("thread-self/attr/keycreate", ""); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("selinux label of keyring: %w", err)
 		}
 	}
 	return nil

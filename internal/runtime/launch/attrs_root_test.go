@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
 func TestScheduler(t *testing.T) {
@@ -92,22 +90,6 @@ func TestExecAffinity(t *testing.T) {
 		if _, err := b.exec(&p, nil); err == nil || !strings.Contains(err.Error(), "processors") {
 			t.Errorf("%+v: %v", a, err)
 		}
-	}
-}
-
-func TestSELinux(t *testing.T) {
-	if selinuxEnabled() {
-		t.Skip("the host's policy decides")
-	}
-	b := newBox(t, "true")
-	b.l.Spec.Process.SelinuxLabel = "system_u:system_r:container_t:s0"
-	if _, err := b.run(); !errs.Is(err, errs.Unsupported) {
-		t.Errorf("process label: %v", err)
-	}
-	b = newBox(t, "true")
-	b.l.Spec.Linux.MountLabel = "system_u:object_r:container_file_t:s0"
-	if _, err := b.run(); !errs.Is(err, errs.Unsupported) {
-		t.Errorf("mount label: %v", err)
 	}
 }
 

@@ -27,8 +27,8 @@ func runtimeAfterFork()
 //go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
 func runtimeAfterForkInChild()
 
-// A forked child joins namespaces, makes others, becomes root of its user
-// namespace and executes a program.
+// A forked child joins namespaces, becomes root of its user namespace, makes
+// others and executes a program.
 type forked struct {
 	user, time int       // namespaces to join; -1: none
 	flags      uintptr   // namespaces to make then
@@ -165,6 +165,18 @@ func forkInto(f *forked, args *cloneArgs, exe *byte, argv, env []*byte, fds []ui
 		if _, _, errno = syscall.RawSyscall(unix.SYS_SETNS, uintptr(f.user), unix.CLONE_NEWUSER, 0); errno != 0 {
 			goto fail
 		}
+		// Its root before namespaces are made, whose files (those of message
+		// queues) are of who makes them.
+		// A namespace made by somebody without privileges may forbid this one.
+		if _, _, errno = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 && errno != unix.EPERM {
+			goto fail
+		}
+		if _, _, errno = syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); errno != 0 {
+			goto fail
+		}
+		if _, _, errno = syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno != 0 {
+			goto fail
+		}
 	}
 	if flags != 0 {
 		if _, _, errno = syscall.RawSyscall(unix.SYS_UNSHARE, flags, 0, 0); errno != 0 {
@@ -186,18 +198,6 @@ func forkInto(f *forked, args *cloneArgs, exe *byte, argv, env []*byte, fds []ui
 	}
 	if _, _, errno = syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); errno != 0 {
 		goto fail
-	}
-	if f.user >= 0 {
-		// A namespace made by somebody without privileges may forbid this one.
-		if _, _, errno = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 && errno != unix.EPERM {
-			goto fail
-		}
-		if _, _, errno = syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); errno != 0 {
-			goto fail
-		}
-		if _, _, errno = syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno != 0 {
-			goto fail
-		}
 	}
 	if _, _, errno = syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(slash)), 0, 0); errno != 0 {
 		goto fail

@@ -42,7 +42,8 @@ func (s *setup) hidePaths() error {
 		return err
 	}
 	// One empty read-only directory covers all directories.
-	empty, err := mnt.New("tmpfs", "tmpfs", []mnt.Opt{{Key: "nr_blocks", Value: "1"}, {Key: "nr_inodes", Value: "1"}}, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	opts := labelled([]mnt.Opt{{Key: "nr_blocks", Value: "1"}, {Key: "nr_inodes", Value: "1"}}, linux.MountLabel)
+	empty, err := mnt.New("tmpfs", "tmpfs", opts, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 		Main()
 	case ReaperName:
 		os.Exit(Reaper(os.Args))
+	case labelsName:
+		printLabels(os.Args[1:])
+		os.Exit(0)
 	}
 	if os.Getenv("SKIFF_TEST_ISOLATED") == "" {
 		os.Exit(runtimetest.Isolate(m))

@@ -70,21 +70,18 @@ func (s *setup) mount(i int, m *mount) error {
 		source = m.Type
 	}
 	label := s.req.Spec.Linux.MountLabel
+	var fd int
+	var err error
 	switch m.Type {
-	case "proc", "sysfs", "mqueue":
+	case "mqueue":
+		fd, err = newMessageQueues(o, source, label)
+	case "proc", "sysfs": // the policy's, as of all that is the kernel's own
+		fd, err = mnt.New(m.Type, source, o.Data, int(o.Set))
 	default:
-		if label != "" {
-			o.Data = append(o.Data, mnt.Opt{Key: "context", Value: label})
-		}
+		fd, err = mnt.New(m.Type, source, labelled(o.Data, label), int(o.Set))
 	}
-	fd, err := mnt.New(m.Type, source, o.Data, int(o.Set))
 	if err != nil {
 		return err
-	}
-	if m.Type == "mqueue" && label != "" { // it takes no options
-		if err := unix.Setxattr(byNumber(fd), "security.selinux", []byte(label), 0); err != nil {
-			return fmt.Errorf("label: %w", err)
-		}
 	}
 	if o.Subpath != "" {
 		clone, err := mnt.CloneInside(fd, s.root, o.Subpath)
@@ -214,7 +211,7 @@ func (s *setup) mountCgroups(dest string, o mnt.Options) error {
 	if len(list) == 1 && list[0].Name == "" {
 		return s.mountCgroup2(dest, o)
 	}
-	dir, err := mnt.New("tmpfs", "tmpfs", []mnt.Opt{{Key: "mode", Value: "755"}}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	dir, err := mnt.New("tmpfs", "tmpfs", labelled([]mnt.Opt{{Key: "mode", Value: "755"}}, s.req.Spec.Linux.MountLabel), unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}

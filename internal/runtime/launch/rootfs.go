@@ -90,7 +90,12 @@ func overlay(fs *runtime.Rootfs, scratch, label string, byPage bool) (int, error
 	if len(fs.Lower) == 0 {
 		return -1, errors.New("overlay without layers")
 	}
-	if fs.Upper == "" && len(fs.Lower) == 1 {
+	if alone(fs) && label != "" {
+		below := *fs
+		below.Lower = []string{fs.Lower[0], scratch} // an empty one: a label needs an overlay
+		fs = &below
+	}
+	if alone(fs) {
 		// The kernel wants two lower layers for a read-only overlay; one alone is
 		// a read-only view of itself.
 		fd, err := mnt.Clone(unix.AT_FDCWD, fs.Lower[0], false)
@@ -111,6 +116,8 @@ func overlay(fs *runtime.Rootfs, scratch, label string, byPage bool) (int, error
 	}
 	return overlayByLayer(fs, label)
 }
+
+func alone(fs *runtime.Rootfs) bool { return fs.Upper == "" && len(fs.Lower) == 1 }
 
 func overlayByLayer(fs *runtime.Rootfs, label string) (int, error) {
 	var opts []mnt.Opt
@@ -134,10 +141,7 @@ func overlayByLayer(fs *runtime.Rootfs, label string) (int, error) {
 	if fs.Volatile && fs.Upper != "" {
 		opts = append(opts, mnt.Opt{Key: "volatile"})
 	}
-	if label != "" {
-		opts = append(opts, mnt.Opt{Key: "context", Value: label})
-	}
-	return mnt.New("overlay", "overlay", opts, 0)
+	return mnt.New("overlay", "overlay", labelled(opts, label), 0)
 }
 
 func byDescriptor(path string) (string, error) {

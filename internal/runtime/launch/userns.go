@@ -179,8 +179,10 @@ func (p *preparation) source(m *specs.Mount) (int, error) {
 	switch {
 	case m.Type == "tmpfs" && path.Clean("/"+m.Destination) == "/dev":
 		return p.dev(o)
-	case m.Type == "sysfs" && !fresh(unix.CLONE_NEWNET), m.Type == "mqueue" && !fresh(unix.CLONE_NEWIPC):
+	case m.Type == "sysfs" && !fresh(unix.CLONE_NEWNET):
 		return mnt.New(m.Type, m.Type, o.Data, int(o.Set))
+	case m.Type == "mqueue" && !fresh(unix.CLONE_NEWIPC):
+		return newMessageQueues(o, m.Type, p.launch.Spec.Linux.MountLabel)
 	}
 	return -1, nil
 }
@@ -210,8 +212,9 @@ func (p *preparation) dev(o mnt.Options) (int, error) {
 	pts := slices.ContainsFunc(p.launch.Spec.Mounts, func(m specs.Mount) bool {
 		return m.Type == "devpts" && path.Clean("/"+m.Destination) == "/dev/pts"
 	})
+	data := labelled(o.Data, p.launch.Spec.Linux.MountLabel)
 	build := func(owner func(uid, gid int) (int, int, error)) (int, error) {
-		fd, err := mnt.New("tmpfs", "tmpfs", o.Data, int(o.Set&^unix.MOUNT_ATTR_RDONLY))
+		fd, err := mnt.New("tmpfs", "tmpfs", data, int(o.Set&^unix.MOUNT_ATTR_RDONLY))
 		if err != nil {
 			return -1, err
 		}
@@ -250,13 +253,13 @@ func (p *preparation) outside(uid, gid int) (int, int, error) {
 
 // root makes the container's root.
 func (p *preparation) root() (int, error) {
-	fs := p.launch.Rootfs
+	fs, label := p.launch.Rootfs, p.launch.Spec.Linux.MountLabel
 	switch {
 	case fs == nil:
 		return mnt.Clone(unix.AT_FDCWD, p.launch.Spec.Root.Path, true)
 	case fs.Bind != "":
 		return mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
-	case fs.Upper == "" && len(fs.Lower) == 1:
+	case alone(fs) && label == "":
 		fd, err := p.layer(fs.Lower[0])
 		if err != nil {
 			return -1, err
@@ -272,6 +275,14 @@ func (p *preparation) root() (int, error) {
 	}()
 	for _, l := range fs.Lower {
 		fd, err := p.layer(l)
+		if err != nil {
+			return -1, err
+		}
+		open = append(open, fd)
+		mapped.Lower = append(mapped.Lower, byNumber(fd))
+	}
+	if alone(fs) { // a label needs an overlay, and that a second layer, an empty one
+		fd, err := mnt.Clone(unix.AT_FDCWD, p.req.MountPoint, false)
 		if err != nil {
 			return -1, err
 		}
@@ -300,13 +311,12 @@ func (p *preparation) root() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	label := p.launch.Spec.Linux.MountLabel
 	fd, err := asOwner(uid, gid, func() (int, error) { return overlayByLayer(mapped, label) })
 	if !errors.Is(err, unix.EINVAL) {
 		return fd, err
 	}
 	err = mnt.InNamespace(func() (err error) {
-		fd, err = asOwner(uid, gid, func() (int, error) { return overlayInPlace(fs, open, label) })
+		fd, err = asOwner(uid, gid, func() (int, error) { return overlayInPlace(fs, open, len(mapped.Lower), label) })
 		return err
 	})
 	return fd, err
@@ -316,7 +326,7 @@ func (p *preparation) root() (int, error) {
 // from the mount namespace of who makes them: it attaches them in the thread's
 // own, by the names of their numbers, where mount(2) finds them. The last one
 // holds the upper and the work directory.
-func overlayInPlace(fs *runtime.Rootfs, layers []int, label string) (int, error) {
+func overlayInPlace(fs *runtime.Rootfs, layers []int, lower int, label string) (int, error) {
 	base, err := mnt.New("tmpfs", "tmpfs", []mnt.Opt{{Key: "mode", Value: "755"}}, 0)
 	if err != nil {
 		return -1, err
@@ -344,7 +354,7 @@ func overlayInPlace(fs *runtime.Rootfs, layers []int, label string) (int, error)
 		}
 		names = append(names, name)
 	}
-	data := "lowerdir=" + strings.Join(names[:len(fs.Lower)], ":")
+	data := "lowerdir=" + strings.Join(names[:lower], ":")
 	if fs.Upper != "" {
 		top := names[len(names)-1] + "/"
 		data += ",upperdir=" + top + path.Base(fs.Upper) + ",workdir=" + top + path.Base(fs.Work)

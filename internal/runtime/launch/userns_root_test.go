@@ -70,7 +70,7 @@ func TestUserNamespace(t *testing.T) {
 	b := newBox(t, `
 cat /proc/self/uid_map | tr -s ' '
 id -u; id -g
-stat -c %u /bin/busybox /dev/null /dev/pts/ptmx
+stat -c %u /bin/busybox /dev/null /dev/pts/ptmx /dev/mqueue
 echo x > /made && stat -c %u /made
 echo x > /dev/null && hostname && touch /dev/shm/x && ls /sys/class/net && test -c /dev/full && readlink /dev/fd
 mount -t tmpfs none /tmp && echo mounted
@@ -88,7 +88,7 @@ cat /proc/self/oom_score_adj; ulimit -n; ls /sys/fs/cgroup | grep -c .`)
 	}
 	s.Linux.Seccomp = profile
 	out, err := b.run()
-	if want := fmt.Sprintf(" 0 %d 65536\n0\n0\n0\n0\n0\n0\nboxed\nlo\n/proc/self/fd\nmounted\n77\n333\n", shifted); err != nil || !strings.HasPrefix(out, want) || out == want {
+	if want := fmt.Sprintf(" 0 %d 65536\n0\n0\n0\n0\n0\n0\n0\nboxed\nlo\n/proc/self/fd\nmounted\n77\n333\n", shifted); err != nil || !strings.HasPrefix(out, want) || out == want {
 		t.Errorf("printed %q, %q, want %q: %v", out, b.err.String(), want, err)
 	}
 	// What it made is stored as root's: layers hold the container's view.
