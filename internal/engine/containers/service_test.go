@@ -174,8 +174,54 @@ func TestFailedStartOfRm(t *testing.T) {
 	if err := w.Start(ctx, id); !errs.Is(err, errs.Invalid) {
 		t.Fatalf("start: %v", err)
 	}
-	if got := recv(t, gone); got.StatusCode != 127 {
+	// The client prints the error of the start; one here, it would print as well.
+	if got := recv(t, gone); got.StatusCode != 127 || got.Error != nil {
 		t.Errorf("waiter: %+v", got)
+	}
+	w.nothingLeft()
+}
+
+// A start that failed is not an exit: who waits for the next one is told of
+// that, or of the removal.
+func TestFailedStartIsNoExit(t *testing.T) {
+	w := newWorld(t)
+	fail := true
+	w.rt.onStart = func(l *runtime.Launch, _ *fakeProc) error {
+		if fail {
+			return &runtime.StartError{Code: 127, Text: `exec: "nope": executable file not found in $PATH`}
+		}
+		time.AfterFunc(time.Millisecond, func() { w.rt.end(l.ID, 3) })
+		return nil
+	}
+	id := w.create("box")
+	next := w.waitFor(id, container.WaitConditionNextExit)
+	if err := w.Start(ctx, id); !errs.Is(err, errs.Invalid) {
+		t.Fatalf("start: %v", err)
+	}
+	if now := recv(t, w.waitFor(id, "")); now.StatusCode != 127 || now.Error == nil {
+		t.Errorf("who asks how it stands: %+v", now)
+	}
+	select {
+	case got := <-next:
+		t.Errorf("told of a start that failed: %+v", got)
+	default:
+	}
+	fail = false
+	w.start(id)
+	if got := recv(t, next); got.StatusCode != 3 || got.Error != nil {
+		t.Errorf("at the exit: %+v", got)
+	}
+
+	fail = true
+	next = w.waitFor(id, container.WaitConditionNextExit)
+	if err := w.Start(ctx, id); !errs.Is(err, errs.Invalid) {
+		t.Fatalf("start: %v", err)
+	}
+	if err := w.Remove(ctx, id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := recv(t, next); got.StatusCode != 127 || got.Error != nil {
+		t.Errorf("at the removal: %+v", got)
 	}
 	w.nothingLeft()
 }

@@ -164,7 +164,8 @@ func (s *Service) running(c *ctr, rec *Record, started runtime.Started, net *net
 	c.startHealth(s, rec)
 }
 
-// startFailed notes why, and removes a container that was made with --rm.
+// startFailed notes why, and removes a container that was made with --rm. Who
+// waits for an end goes on waiting, as with docker: whoever started it is told.
 func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 	code := exitUnknown
 	var se *runtime.StartError
@@ -175,8 +176,6 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 	c.st.Starting, c.st.Error, c.st.ExitCode = false, err.Error(), code
 	rec := c.rec
 	c.restarting = false
-	waiters := c.takeWaiters(false)
-	answer := c.answer()
 	c.mu.Unlock()
 	if rec.HostConfig.AutoRemove {
 		if rmErr := s.removeLocked(ctx, c, true, nil); rmErr != nil {
@@ -189,7 +188,6 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 		}
 		s.settle(c)
 	}
-	notify(waiters, answer)
 }
 
 // plan works the launch out, but for the network.

@@ -141,6 +141,13 @@ func fillStats(out *container.StatsResponse, st *cgroup.Stats, v2 bool) {
 	if st.PIDs.Limit != math.MaxUint64 {
 		out.PidsStats.Limit = st.PIDs.Limit
 	}
+	if !v2 { // no controller of version 1 is without its list, though most are empty, as docker's
+		none := []container.BlkioStatEntry{}
+		out.BlkioStats = container.BlkioStats{
+			IoServiceBytesRecursive: none, IoServicedRecursive: none, IoQueuedRecursive: none, IoServiceTimeRecursive: none,
+			IoWaitTimeRecursive: none, IoMergedRecursive: none, IoTimeRecursive: none, SectorsRecursive: none,
+		}
+	}
 	for _, io := range st.IO {
 		e := container.BlkioStatEntry{Major: io.Major, Minor: io.Minor, Op: io.Op, Value: io.Bytes}
 		out.BlkioStats.IoServiceBytesRecursive = append(out.BlkioStats.IoServiceBytesRecursive, e)

@@ -69,10 +69,12 @@ func (c *ctr) takeWaiters(removed bool) []*waiter {
 	return out
 }
 
-// answer is what waiters are told. The caller has mu.
+// answer is what waiters are told. The caller has mu. A removal is no failure,
+// whatever was wrong with the container, so that of its error only a status
+// that nobody knows is told then.
 func (c *ctr) answer() container.WaitResponse {
 	r := container.WaitResponse{StatusCode: int64(c.st.ExitCode)}
-	if c.st.Error != "" {
+	if c.st.Error != "" && (!c.removed || c.st.Error == exitNotTold) {
 		r.Error = &container.WaitExitError{Message: c.st.Error}
 	}
 	return r
