@@ -5,6 +5,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -243,7 +244,7 @@ func (v *vault) find() (map[string]*os.File, error) {
 	found := make(map[string]*os.File)
 	if err := send(conn, &keepMessage{Op: "list"}); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, unlessEnding(err)
 	}
 	for {
 		var m keepMessage
@@ -253,14 +254,26 @@ func (v *vault) find() (map[string]*os.File, error) {
 			continue
 		}
 		closeAll(files)
-		if err != nil { // it was about to end
+		if err != nil {
 			_ = conn.Close()
+			if len(found) == 0 {
+				err = unlessEnding(err)
+			}
 			return found, err
 		}
 		_ = conn.SetDeadline(never)
 		v.conn = conn
 		return found, nil
 	}
+}
+
+// unlessEnding forgives a keeper that hangs up unheard: it was about to end, which
+// it does with nothing in its hands only, or killed a moment ago.
+func unlessEnding(err error) error {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // claim begins with what an earlier shim gave to the keeper: the records say
