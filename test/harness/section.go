@@ -26,10 +26,29 @@ func Section(t testing.TB, path, name, text string) {
 		return
 	}
 	if os.Getenv("UPDATE") == "" {
-		t.Errorf("the part %q of %s is not what this run found: UPDATE=1 rewrites it", name, path)
+		t.Errorf("the part %q of %s is not what this run found: UPDATE=1 rewrites it\n%s", name, path, changed(have, text))
 		return
 	}
 	if err := os.WriteFile(path, []byte(before+begin+text+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// changed lists the lines that only one of two texts has.
+func changed(before, after string) string {
+	var b strings.Builder
+	tell := func(mark, of, without string) {
+		has := map[string]bool{}
+		for line := range strings.Lines(without) {
+			has[line] = true
+		}
+		for line := range strings.Lines(of) {
+			if !has[line] {
+				b.WriteString(mark + line)
+			}
+		}
+	}
+	tell("-", before, after)
+	tell("+", after, before)
+	return b.String()
 }

@@ -30,6 +30,11 @@ var rewrites = []struct {
 	{regexp.MustCompile(`"(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})"`), `"<port>"`},
 	{regexp.MustCompile(`\b172\.(1[89]|2\d|3[01])\.`), "172.<n>."},
 	{regexp.MustCompile(`/?\b[a-z]{3,}_[a-z]{3,}/db\b|endpoint [a-z]+_[a-z]+`), "<name>"},
+	{regexp.MustCompile(`^[0-9a-f]{7,8}$`), "<commit>"},
+	{regexp.MustCompile(`/layers/dirs/[a-z0-9]{12}\b`), "/layers/dirs/<id>"},
+	{regexp.MustCompile(`/proc/\d+/ns/`), "/proc/<pid>/ns/"},
+	{regexp.MustCompile(`time="<time>" level=error msg="error waiting for container: context canceled"\n?`), ""}, // or not, by chance
+	{regexp.MustCompile(`endpoints: b, a\b`), "endpoints: a, b"}, // a map's order
 	{regexp.MustCompile(`skiff-parity-\d+|skiff-e2e-\d+`), "<daemon>"},
 	{regexp.MustCompile(`/var/lib/docker/tmp/[^ :]*|/tmp/docker-import-\d+|docker-builder\d+|docker-\w+-\d{6,}`), "<tmp>"},
 	{regexp.MustCompile(`[ \t]*\t[ \t]*| {2,}`), "  "},
@@ -75,6 +80,9 @@ func document(s string) (any, bool) {
 
 // normal rewrites a JSON value as text is rewritten; key is the name it has.
 func (e *engine) normal(key string, v any) any {
+	if _, list := v.([]any); list && strings.HasSuffix(key, "_recursive") {
+		return "<list>" // of input and output, which there may have been or not
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		out := make(map[string]any, len(v))
