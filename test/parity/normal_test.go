@@ -34,7 +34,7 @@ var rewrites = []struct {
 	{regexp.MustCompile(`/layers/dirs/[a-z0-9]{12}\b`), "/layers/dirs/<id>"},
 	{regexp.MustCompile(`/proc/\d+/ns/`), "/proc/<pid>/ns/"},
 	{regexp.MustCompile(`time="<time>" level=error msg="error waiting for container: context canceled"\n?`), ""}, // or not, by chance
-	{regexp.MustCompile(`endpoints: b, a\b`), "endpoints: a, b"}, // a map's order
+	{regexp.MustCompile(`endpoints: b, a\b`), "endpoints: a, b"},                                                 // a map's order
 	{regexp.MustCompile(`skiff-parity-\d+|skiff-e2e-\d+`), "<daemon>"},
 	{regexp.MustCompile(`/var/lib/docker/tmp/[^ :]*|/tmp/docker-import-\d+|docker-builder\d+|docker-\w+-\d{6,}`), "<tmp>"},
 	{regexp.MustCompile(`[ \t]*\t[ \t]*| {2,}`), "  "},
