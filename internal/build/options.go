@@ -86,6 +86,8 @@ type Run struct {
 	Stdio [3]*os.File // else descriptors 0, 1 and 2; the caller closes them after Run
 	// NetNS is the network namespace to join; nil means what the spec says.
 	NetNS *os.File
+	// Insecure says that the step may do what root of the host may.
+	Insecure bool
 }
 
 // Rootfs is an overlay, or a directory to bind.

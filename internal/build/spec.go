@@ -77,7 +77,8 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	if meta.SecurityMode != pb.SecurityMode_INSECURE {
 		spec.Process.ApparmorProfile = e.opt.ApparmorProfile
 	}
-	return &Run{ID: id, Spec: spec, Rootfs: rootfs, User: userOf(meta), TTY: meta.Tty, NetNS: n.file}, nil
+	return &Run{ID: id, Spec: spec, Rootfs: rootfs, User: userOf(meta), TTY: meta.Tty, NetNS: n.file,
+		Insecure: meta.SecurityMode == pb.SecurityMode_INSECURE}, nil
 }
 
 // permit refuses what the daemon's configuration does not allow, and what

@@ -70,6 +70,7 @@ type Config struct {
 	Init           bool
 	SeccompProfile string
 	NoNewPrivs     bool
+	UsernsRemap    string // whose ids containers have: "", "default", USER or USER:GROUP
 	Runtimes       map[string]system.Runtime
 	DefaultRuntime string
 	Experimental   bool
@@ -169,6 +170,8 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", c.CDISpecDirs, "CDI specification directories to use")
 	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
 	fs.BoolVar(&c.NoNewPrivs, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
+
+	fs.StringVar(&c.UsernsRemap, "userns-remap", "", `User/Group setting for user namespaces: "default", or USER[:GROUP] with ids in /etc/subuid and /etc/subgid`)
 
 	fs.Var(runtimesFlag(c.Runtimes), "add-runtime", "Register an additional OCI compatible runtime")
 	fs.StringVar(&c.DefaultRuntime, "default-runtime", "skiff", "Default OCI runtime for containers")

@@ -43,6 +43,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/snapshot"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 	"github.com/skiff-containers/skiff/internal/sys/quota"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // shutdownGrace is how long requests may go on after SIGTERM.
@@ -126,7 +127,8 @@ type daemon struct {
 	containers *containers.Service
 	builds     *builds.Service
 	registry   *registryd.Server
-	apparmor   string // the default profile, if the kernel has it
+	apparmor   string      // the default profile, if the kernel has it
+	users      *userns.Map // of containers and build steps; nil: the host's
 }
 
 // build makes the rooms from the ground up. What depends on nothing but the
@@ -140,6 +142,9 @@ func (d *daemon) build(ctx context.Context) (apiserver.Backends, error) {
 	}
 	d.rooms.Push(d.closer("database", d.db.Close))
 
+	if d.users, err = d.remap(ctx); err != nil {
+		return none, err
+	}
 	var side errgroup.Group
 	side.Go(func() (err error) { d.store, err = d.openStore(ctx); return err })
 	side.Go(func() (err error) { d.shim, err = d.ensureShim(ctx); return err })
@@ -223,7 +228,7 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	o := network.Options{
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
 		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
-		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(),
+		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(), Users: d.users,
 	}
 	if d.c.FixedCIDR6 != "" {
 		o.FixedCIDR6, _ = netip.ParsePrefix(d.c.FixedCIDR6) // checked by Finish
@@ -343,6 +348,9 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	}
 	facts.ApparmorDefault, facts.Systemd = d.apparmor, d.c.cgroupDriver() == driverSystemd
 	facts.CDI = cdi.New(d.c.CDISpecDirs)
+	if d.users != nil {
+		facts.UIDMap, facts.GIDMap = d.users.UIDs, d.users.GIDs
+	}
 	facts.DefaultIPC, facts.DefaultCgroupns = container.IpcMode(d.c.IpcMode), container.CgroupnsMode(d.c.CgroupnsMode)
 	groups, err := cgroup.Detect()
 	if err != nil {
@@ -385,14 +393,14 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	lctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	d.rooms.Push(func() { cancel(errors.New("the daemon stops")) })
-	launcher, err := newStepLauncher(lctx, d.shim, d.log)
+	launcher, err := newStepLauncher(lctx, d.shim, d.users, d.log)
 	if err != nil {
 		return nil, err
 	}
 	gateway := d.gateway()
 	b, err := build.New(build.Options{
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
-		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks},
+		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.users},
 		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: true,
 		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },

@@ -11,13 +11,15 @@ import (
 	"github.com/skiff-containers/skiff/internal/build"
 	"github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // stepLauncher runs build steps on the shim: build.Launcher over
 // runtime.Runtime.
 type stepLauncher struct {
-	rt  runtime.Runtime
-	log *slog.Logger
+	rt    runtime.Runtime
+	users *userns.Map // of the steps' user namespaces; nil: the host's
+	log   *slog.Logger
 
 	mu    sync.Mutex // guards waits
 	waits map[stepKey]chan build.Exit
@@ -26,12 +28,12 @@ type stepLauncher struct {
 type stepKey struct{ id, execID string }
 
 // newStepLauncher watches the runtime's exits until ctx ends.
-func newStepLauncher(ctx context.Context, rt runtime.Runtime, log *slog.Logger) (*stepLauncher, error) {
+func newStepLauncher(ctx context.Context, rt runtime.Runtime, users *userns.Map, log *slog.Logger) (*stepLauncher, error) {
 	exits, err := rt.Events(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &stepLauncher{rt: rt, log: log, waits: map[stepKey]chan build.Exit{}}
+	l := &stepLauncher{rt: rt, users: users, log: log, waits: map[stepKey]chan build.Exit{}}
 	go l.watch(exits)
 	return l, nil
 }
@@ -92,10 +94,10 @@ func (l *stepLauncher) Run(ctx context.Context, r *build.Run) (<-chan build.Exit
 	ch := l.expect(k)
 	_, err := l.rt.Start(ctx, &runtime.Launch{
 		ID:   r.ID,
-		Spec: r.Spec,
+		Spec: remappedStep(r, l.users),
 		Rootfs: &runtime.Rootfs{
 			Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work,
-			Volatile: r.Rootfs.Volatile, Bind: r.Rootfs.Bind,
+			Volatile: r.Rootfs.Volatile, Bind: r.Rootfs.Bind, Inside: true,
 		},
 		IO:    runtime.IO{Passed: true, TTY: r.TTY},
 		User:  stepUser(r.User),
@@ -145,7 +147,10 @@ func (l *stepLauncher) Delete(ctx context.Context, id string) error {
 
 // stepNetworks gives build steps sandboxes on the default bridge:
 // build.Networks over the network manager.
-type stepNetworks struct{ m *network.Manager }
+type stepNetworks struct {
+	m     *network.Manager
+	users *userns.Map
+}
 
 func (n stepNetworks) New(ctx context.Context, id, hostname string) (build.Network, error) {
 	info, err := n.m.Lookup("bridge")
@@ -154,7 +159,7 @@ func (n stepNetworks) New(ctx context.Context, id, hostname string) (build.Netwo
 	}
 	sb, err := n.m.NewSandbox(ctx, network.SandboxSpec{
 		ID: id, Name: id, Hostname: hostname,
-		Endpoints: []network.EndpointSpec{{Network: info.ID}},
+		Endpoints: []network.EndpointSpec{{Network: info.ID}}, Users: n.users,
 	})
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func (d *daemon) systemConfig(id string) system.Config {
 		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
 		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(), CgroupDriver: c.cgroupDriver(),
 		VolumeDrivers: []string{"local"}, NetworkDrivers: []string{"bridge", "host", "ipvlan", "macvlan", "null"},
-		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs,
+		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs, UserNS: d.users != nil,
 		Runtimes: c.runtimes(), DefaultRuntime: c.defaultRuntime(), InitBinary: "skiff-shim", Experimental: c.Experimental,
 		InsecureRegistries: c.InsecureRegistries, Mirrors: c.Mirrors,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Root is a container's file system as its processes see it, opened as a
@@ -24,8 +25,9 @@ import (
 // inside it; no path of it ever becomes one of the host's. It does not appear
 // in the host's mount table.
 type Root struct {
-	fd int
-	ns *os.File // keeps the mount namespace that mounts were attached in
+	fd  int
+	ns  *os.File    // keeps the mount namespace that mounts were attached in
+	ids *userns.Map // who is who, of a process in a user namespace; else nil
 }
 
 // RootMount is a directory seen at a place of a stopped container's root.
@@ -61,7 +63,21 @@ func OpenPID(pid int) (*Root, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &Root{fd: fd}, nil
+	return ofProcess(fd, pid)
+}
+
+// ofProcess is the root of a process; what it says of owners is what they are in
+// that one's user namespace.
+func ofProcess(fd, pid int) (*Root, error) {
+	m, err := userns.Of(pid)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("look at the user namespace of process %d: %w", pid, err)
+	}
+	if m.Identity() {
+		return &Root{fd: fd}, nil
+	}
+	return &Root{fd: fd, ids: &m}, nil
 }
 
 // OpenMount opens the mount that is the root of a running process's mount
@@ -92,7 +108,7 @@ func OpenMount(pid int) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Root{fd: fd}, nil
+	return ofProcess(fd, pid)
 }
 
 // Close unmounts what OpenRoot mounted.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Tar archives the thing at p as docker cp wants it: under its own last name,
@@ -24,7 +26,7 @@ func (r *Root) Tar(ctx context.Context, p string, w io.Writer) error {
 		return err
 	}
 	defer at.close()
-	t := newTreeTar(ctx, w)
+	t := newTreeTar(ctx, w, r.ids)
 	name := archiveName(p)
 	if name == "/" {
 		name = "" // docker's: "/", "/bin/", "/bin/sh"
@@ -46,7 +48,7 @@ func (r *Root) Export(ctx context.Context, w io.Writer) error {
 	}
 	d := os.NewFile(uintptr(fd), "/")
 	defer func() { _ = d.Close() }()
-	t := newTreeTar(ctx, w)
+	t := newTreeTar(ctx, w, r.ids)
 	t.oneMount = true
 	if err := t.children(d, ""); err != nil {
 		return fmt.Errorf("export: %w", err)
@@ -67,11 +69,12 @@ type treeTar struct {
 	links    map[inode]string
 	buf      []byte
 	oneMount bool
+	ids      *userns.Map // nil: owners are as they are
 }
 
-func newTreeTar(ctx context.Context, w io.Writer) *treeTar {
+func newTreeTar(ctx context.Context, w io.Writer, ids *userns.Map) *treeTar {
 	out := bufio.NewWriterSize(w, 128<<10)
-	return &treeTar{ctx: ctx, out: out, tw: tar.NewWriter(out), links: map[inode]string{}, buf: make([]byte, 256<<10)}
+	return &treeTar{ctx: ctx, out: out, tw: tar.NewWriter(out), links: map[inode]string{}, buf: make([]byte, 256<<10), ids: ids}
 }
 
 func (t *treeTar) close() error {
@@ -131,10 +134,19 @@ func (t *treeTar) add(dir int, base, name string) error {
 	return t.tw.WriteHeader(hdr)
 }
 
+// nobody owns, in a user namespace, what is of somebody outside of it.
+const nobody = 65534
+
 func (t *treeTar) header(fd int, name string, st *unix.Stat_t) (*tar.Header, error) {
 	hdr := &tar.Header{
 		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
 		ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec), Format: tar.FormatPAX,
+	}
+	if t.ids != nil {
+		var ok bool
+		if hdr.Uid, hdr.Gid, ok = t.ids.Inside(st.Uid, st.Gid); !ok {
+			hdr.Uid, hdr.Gid = nobody, nobody // as it sees them itself
+		}
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:

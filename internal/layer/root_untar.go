@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // UntarOptions are those of an upload into a container.
@@ -57,14 +59,48 @@ func (r *Root) Untar(ctx context.Context, p string, in io.Reader, o UntarOptions
 	u.ctx, u.parent, u.buf = ctx, -1, make([]byte, 256<<10)
 	defer u.leave()
 	if o.User != nil {
-		if u.uid, u.gid, err = r.lookup(o.User.Spec); err != nil {
+		if u.uid, u.gid, err = r.lookup(o.User.Spec); err == nil {
+			u.uid, u.gid, err = r.outside(u.uid, u.gid)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := u.run(plain); err != nil {
+	if err := u.asRoot(func() error { return u.run(plain) }); err != nil {
 		return r.explain(dest, err)
 	}
 	return nil
+}
+
+// asRoot calls f as who is root in the container: what is made is that one's
+// before it gets its owner, and in a user namespace nobody else can make anything.
+func (u *untar) asRoot(f func() error) error {
+	if u.root.ids == nil {
+		return f()
+	}
+	uid, gid, err := u.root.outside(0, 0)
+	if err != nil {
+		return err
+	}
+	return mnt.OnOwnThread(func() error {
+		// Its ids are its own, and go with it.
+		return userns.AsOwner(uid, gid, f)
+	})
+}
+
+// outside is who an owner in the container is to the kernel.
+func (r *Root) outside(uid, gid int) (int, int, error) {
+	if r.ids == nil {
+		return uid, gid, nil
+	}
+	if uid < 0 || gid < 0 || uid > math.MaxUint32 || gid > math.MaxUint32 {
+		return 0, 0, errs.Newf(errs.Invalid, "owner %d:%d is none", uid, gid)
+	}
+	u, g, ok := r.ids.Outside(uint32(uid), uint32(gid))
+	if !ok {
+		return 0, 0, errs.Newf(errs.Invalid, "owner %d:%d is not mapped in the container's user namespace", uid, gid)
+	}
+	return u, g, nil
 }
 
 // explain says which of docker's read-only things was met.
@@ -132,6 +168,8 @@ func (u *untar) run(in io.Reader) error {
 		}
 		if u.uid >= 0 {
 			hdr.Uid, hdr.Gid = u.uid, u.gid
+		} else if hdr.Uid, hdr.Gid, err = u.root.outside(hdr.Uid, hdr.Gid); err != nil {
+			return fmt.Errorf("%s: %w", hdr.Name, err)
 		}
 		if err := u.entry(hdr, name, tr); err != nil {
 			return fmt.Errorf("%s: %w", hdr.Name, err)

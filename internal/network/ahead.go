@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skiff-containers/skiff/internal/network/link"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // prepared is a namespace made before somebody needs it.
@@ -104,8 +105,10 @@ func (a *ahead) fill() error {
 	return nil
 }
 
-func (m *Manager) prepare() (*prepared, error) {
-	sp, err := m.spaces.Make()
+func (m *Manager) prepare() (*prepared, error) { return m.prepareFor(m.o.Users) }
+
+func (m *Manager) prepareFor(users *userns.Map) (*prepared, error) {
+	sp, err := m.spaces.Make(users)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func (m *Manager) plug(a *ahead) (_ *prepared, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sp, err := m.spaces.Make()
+	sp, err := m.spaces.Make(m.o.Users)
 	if err != nil {
 		return nil, err
 	}
@@ -179,10 +182,10 @@ func (a *ahead) owned() map[string]bool {
 
 // space takes a namespace made ahead, or makes one: of the kind that suits the
 // sandbox's endpoints.
-func (m *Manager) space(es []*endpoint) (*prepared, error) {
+func (m *Manager) space(es []*endpoint, users *userns.Map) (*prepared, error) {
 	a := m.ahead.Load()
-	if a == nil {
-		return m.prepare()
+	if a == nil || users != m.o.Users && (users == nil || m.o.Users == nil || !users.Same(*m.o.Users)) {
+		return m.prepareFor(users)
 	}
 	from := a.plain
 	switch {

@@ -314,7 +314,7 @@ func (l *lab) unreachable(from *Sandbox, proto, addr string) {
 // 198.51.100.1 to it, and likewise 2001:db8:99::2 and ::1.
 func (l *lab) outside() *Sandbox {
 	l.t.Helper()
-	sp, err := l.spaces.Make()
+	sp, err := l.spaces.Make(nil)
 	if err != nil {
 		l.t.Fatal(err)
 	}

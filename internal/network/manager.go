@@ -18,6 +18,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/meta"
 	"github.com/skiff-containers/skiff/internal/network/ipam"
 	"github.com/skiff-containers/skiff/internal/network/link"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Publisher takes the events of networks: create, destroy, connect, disconnect.
@@ -49,6 +50,7 @@ type Options struct {
 	MTU               int                          // 0 is 1500
 	NoICC             bool                         // containers on the default bridge do not reach each other
 	PoolSize          int                          // namespaces made ahead, of each kind; 0 is 3, negative none
+	Users             *userns.Map                  // of their user namespaces; nil: the host's
 	HostGateways      []netip.Addr                 // what "host-gateway" means; nil: the default bridge's
 	NoProxy           bool                         // do not serve published ports over IPv6
 	NoForwardDrop     bool                         // do not drop others' forwarding where we switched it on

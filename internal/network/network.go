@@ -10,6 +10,8 @@ import (
 	"net/netip"
 
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // SandboxSpec asks for a network namespace.
@@ -32,6 +34,10 @@ type SandboxSpec struct {
 	ExtraHosts []string // "name:address"; the address may be "host-gateway"
 	Links      []Link   // containers on the default bridge, which has no names of its own
 	Sysctls    map[string]string
+
+	// Users maps the ids of the user namespace that the network namespace belongs
+	// to: one made with it. Nil: the host's.
+	Users *userns.Map `json:",omitempty"`
 }
 
 // Link is another container and the name that it is known by.

@@ -125,7 +125,7 @@ func (s *Sandbox) plain(ctx context.Context, undo *cleanup.Stack) error {
 	undo.Push(func() { l.leave(e) })
 	s.add(e)
 	if s.spec.Mode == ModeNone {
-		sp, err := s.m.space(nil)
+		sp, err := s.m.space(nil, s.spec.Users)
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 			return err
 		}
 	}
-	sp, err := s.m.space(all)
+	sp, err := s.m.space(all, s.spec.Users)
 	if err != nil {
 		return err
 	}

@@ -74,13 +74,15 @@ type User struct {
 
 // Rootfs is a container's root file system: an overlay, or a directory. In a
 // user namespace the layers of an overlay are mounted with mapped owners: they
-// hold those that the container sees. A directory is used as it is.
+// hold those that the container sees. A directory is used as it is, unless it does
+// so too (Inside).
 type Rootfs struct {
 	Lower    []string `json:"lower,omitempty"` // topmost first, as in overlay's lowerdir
 	Upper    string   `json:"upper,omitempty"` // empty: the overlay is read-only
 	Work     string   `json:"work,omitempty"`
 	Volatile bool     `json:"volatile,omitempty"` // no sync at unmount: for --rm and build steps
 	Bind     string   `json:"bind,omitempty"`     // used as it is, instead of an overlay
+	Inside   bool     `json:"inside,omitempty"`   // Bind's owners are ids of the container
 }
 
 // IO says how a process's standard streams are wired.

@@ -190,6 +190,9 @@ func (d *Daemon) TryLaunch() error {
 	}
 }
 
+// Args are the flags of the daemon's next start, beside those that every one has.
+func (d *Daemon) Args(args ...string) { d.args = args }
+
 // PID is the daemon's.
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
 

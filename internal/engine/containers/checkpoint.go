@@ -61,6 +61,15 @@ func (s *Service) criu() (string, error) {
 	return s.o.CRIU()
 }
 
+// checkpointable refuses containers whose owners are mapped: criu would have to
+// be told of every mount's.
+func (s *Service) checkpointable(rec *Record) error {
+	if s.users(rec) != nil {
+		return errs.Newf(errs.Unsupported, "container %s is in a user namespace: checkpoints are supported with --userns=host only", rec.Name)
+	}
+	return nil
+}
+
 // Checkpoint saves a running container to disk.
 func (s *Service) Checkpoint(ctx context.Context, id string, o CheckpointOptions) error {
 	c, done, err := s.claim(ctx, id)
@@ -85,6 +94,9 @@ func (s *Service) checkpoint(ctx context.Context, c *ctr, o CheckpointOptions) (
 	v := c.look()
 	if v.st.Phase != Running {
 		return errs.Newf(errs.Conflict, "Container %s is not running", c.id)
+	}
+	if err := s.checkpointable(&v.rec); err != nil {
+		return err
 	}
 	dir, err := s.checkpointDir(c, o.Dir, o.ID)
 	if err != nil {
@@ -173,6 +185,10 @@ func (s *Service) StartFrom(ctx context.Context, id, dir, name string) error {
 		return err
 	}
 	defer done()
+	rec := c.record()
+	if err := s.checkpointable(&rec); err != nil {
+		return err
+	}
 	program, err := s.criu()
 	if err != nil {
 		return err

@@ -50,8 +50,11 @@ func (s *Service) specMounts(ctx context.Context, rec *Record) ([]spec.Mount, er
 			if m.FileSystem != nil {
 				sm.Type, sm.Source, sm.Options = m.FileSystem.Type, m.FileSystem.Source, m.FileSystem.Options
 				sm.Subpath = m.Subpath
-			} else if m.Subpath != "" {
-				sm.Subpath, err = m.Subpath, checkSubpath(m)
+			} else {
+				sm.Inside = true
+				if m.Subpath != "" {
+					sm.Subpath, err = m.Subpath, checkSubpath(m)
+				}
 			}
 		case mount.TypeImage:
 			sm, err = s.imageMount(ctx, m)
@@ -113,7 +116,7 @@ func (s *Service) imageMount(ctx context.Context, m Mount) (spec.Mount, error) {
 	case 0:
 		return spec.Mount{}, fmt.Errorf("image %s has no files", m.Name)
 	case 1:
-		return spec.Mount{Destination: m.Destination, Type: "bind", Source: lowers[0], ReadOnly: true, Subpath: m.Subpath}, nil
+		return spec.Mount{Destination: m.Destination, Type: "bind", Source: lowers[0], ReadOnly: true, Subpath: m.Subpath, Inside: true}, nil
 	}
 	list := lowers[0]
 	for _, l := range lowers[1:] {
@@ -136,7 +139,13 @@ func (s *Service) addFiles(c *ctr, rec *Record, net *netPlan, oci *specs.Spec) e
 		for name, data := range map[string][]byte{
 			hostnameName: []byte(hostname), hostsName: net.sandbox.Hosts(), resolvName: net.sandbox.ResolvConf(),
 		} {
-			if err := writeInPlace(filepath.Join(dir, name), data); err != nil {
+			file := filepath.Join(dir, name)
+			err := writeInPlace(file, data)
+			if users := s.users(rec); err == nil && users != nil { // its root's to change
+				uid, gid, _ := users.Outside(0, 0)
+				err = os.Chown(file, uid, gid)
+			}
+			if err != nil {
 				return fmt.Errorf("write %s of container %s: %w", name, rec.Name, err)
 			}
 		}

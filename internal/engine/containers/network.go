@@ -135,7 +135,7 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 		ID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname,
 		DNS:       orDefaults(h.DNS, s.o.DNS),
 		DNSSearch: orDefaults(h.DNSSearch, s.o.DNSSearch), DNSOptions: orDefaults(h.DNSOptions, s.o.DNSOptions),
-		ExtraHosts: slices.Clone(h.ExtraHosts), Sysctls: netSysctls(h.Sysctls),
+		ExtraHosts: slices.Clone(h.ExtraHosts), Sysctls: netSysctls(h.Sysctls), Users: s.users(rec),
 	}
 	switch {
 	case h.NetworkMode.IsHost():

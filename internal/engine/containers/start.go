@@ -15,6 +15,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Exit codes docker gives a container whose command could not be started.
@@ -277,6 +278,9 @@ func (s *Service) join(rec *Record, in *spec.Input) error {
 			return err
 		}
 		in.JoinPID = fmt.Sprintf("/proc/%d/ns/pid", pid)
+		if err := s.joinUser(rec, in, m.Container(), pid); err != nil {
+			return err
+		}
 	}
 	if m := rec.HostConfig.IpcMode; m.IsContainer() {
 		pid, err := s.joined(m.Container(), "IPC", rec.ID)
@@ -284,8 +288,43 @@ func (s *Service) join(rec *Record, in *spec.Input) error {
 			return err
 		}
 		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
+		if err := s.joinUser(rec, in, m.Container(), pid); err != nil {
+			return err
+		}
+	}
+	if m := rec.HostConfig.NetworkMode; m.IsContainer() && spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
+		pid, err := s.joined(m.ConnectedContainer(), "network", rec.ID)
+		if err != nil {
+			return err
+		}
+		return s.joinUser(rec, in, m.ConnectedContainer(), pid)
 	}
 	return nil
+}
+
+// joinUser has a container join the user namespace of the one whose others it
+// joins: they belong to it, and are nobody else's to do anything with.
+func (s *Service) joinUser(rec *Record, in *spec.Input, ref string, pid int) error {
+	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
+		return nil
+	}
+	ids, err := userns.Of(pid)
+	if err != nil {
+		return fmt.Errorf("joining user namespace of container %s: %w", ref, err)
+	}
+	if ids.Identity() {
+		return errs.Newf(errs.Invalid, "cannot join namespaces of container %s, which is in the host's user namespace: run this one with --userns=host, too", ref)
+	}
+	in.JoinUser = fmt.Sprintf("/proc/%d/ns/user", pid)
+	return nil
+}
+
+// users maps the ids of a container's user namespace; nil: it has none.
+func (s *Service) users(rec *Record) *userns.Map {
+	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
+		return nil
+	}
+	return &userns.Map{UIDs: s.o.Spec.Host.UIDMap, GIDs: s.o.Spec.Host.GIDMap}
 }
 
 // joined returns the process whose namespace a container wants to share.
@@ -341,7 +380,7 @@ func (s *Service) rootfs(ctx context.Context, c *ctr, rec *Record) (*runtime.Roo
 		}
 	}
 	if len(r.Lower) == 0 { // made from scratch: nothing to lie over
-		return &runtime.Rootfs{Bind: r.Upper}, nil
+		return &runtime.Rootfs{Bind: r.Upper, Inside: true}, nil
 	}
 	return r, nil
 }

@@ -181,6 +181,9 @@ func (s *Service) securityOptions(h host) []string {
 	if h.selinux {
 		o = append(o, "name=selinux")
 	}
+	if s.c.UserNS {
+		o = append(o, "name=userns")
+	}
 	if h.cgroupns && h.cgroup.version == 2 { // private by default only there
 		o = append(o, "name=cgroupns")
 	}

@@ -45,6 +45,7 @@ type Config struct {
 	CgroupDriver    string // "" is cgroupfs
 	SeccompProfile  string // "" is builtin; or "unconfined", or a path
 	NoNewPrivileges bool
+	UserNS          bool // containers are in user namespaces
 	Experimental    bool
 	Runtimes        map[string]system.Runtime
 	DefaultRuntime  string

@@ -13,6 +13,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Spaces enters network namespaces and comes back.
@@ -71,11 +73,12 @@ func (s *Space) Close() {
 }
 
 // Make makes a namespace with lo up, without IPv6 on interfaces to come: those of
-// networks that have it switch it on.
-func (s *Spaces) Make() (*Space, error) {
+// networks that have it switch it on. With users it belongs to a user namespace
+// of its own, whose root is its master.
+func (s *Spaces) Make(users *userns.Map) (*Space, error) {
 	var sp Space
 	err := s.thread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if err := enterNew(users); err != nil {
 			return fmt.Errorf("make network namespace: %w", err)
 		}
 		if sp.File, err = os.Open("/proc/thread-self/ns/net"); err != nil {
@@ -101,6 +104,19 @@ func (s *Spaces) Make() (*Space, error) {
 		return nil, err
 	}
 	return &sp, nil
+}
+
+// enterNew takes this thread into a new network namespace.
+func enterNew(users *userns.Map) error {
+	if users == nil {
+		return unix.Unshare(unix.CLONE_NEWNET)
+	}
+	fd, err := userns.NewNet(*users)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.Setns(fd, unix.CLONE_NEWNET)
 }
 
 // defaults are set in every new namespace before any interface but lo exists.

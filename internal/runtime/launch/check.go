@@ -61,10 +61,8 @@ func checkNamespaces(l *runtime.Launch) error {
 		return errs.New(errs.Invalid, "start: network devices need a network namespace to be moved to")
 	}
 	if user != nil && user.Path == "" {
-		for _, list := range [][]specs.LinuxIDMapping{s.Linux.UIDMappings, s.Linux.GIDMappings} {
-			if _, ok := hostID(list, 0); !ok {
-				return errs.New(errs.Invalid, "start: a user namespace must map root")
-			}
+		if _, _, ok := mapOf(s.Linux).Outside(0, 0); !ok {
+			return errs.New(errs.Invalid, "start: a user namespace must map root")
 		}
 	}
 	if mount != nil && mount.Path == "" {

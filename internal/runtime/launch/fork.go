@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/holder"
 )
 
 // The kernel lets only a process of a single thread join a user or a time
@@ -216,76 +218,13 @@ fail:
 	}
 }
 
-// A holder is a process that does nothing but keep something alive: a new user
-// namespace until it is open, a scope of systemd's until a container is in it.
-type holder struct {
-	pid  int
-	stop int
-}
-
-// hold starts one, in namespaces of its own as the flags say.
-func hold(flags uintptr) (*holder, error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return nil, err
-	}
-	pid, errno := forkHolder(flags, uintptr(p[0]), uintptr(p[1]))
-	_ = unix.Close(p[0])
-	if errno != 0 {
-		_ = unix.Close(p[1])
-		return nil, fmt.Errorf("fork a holder: %w", errno)
-	}
-	return &holder{pid: pid, stop: p[1]}, nil
-}
-
 // Hold starts a process that ends when it is released, or with this one.
 func Hold() (pid int, release func(), err error) {
-	h, err := hold(0)
+	h, err := holder.Start(0)
 	if err != nil {
 		return 0, nil, err
 	}
-	return h.pid, h.close, nil
-}
-
-func (h *holder) close() {
-	_ = unix.Kill(h.pid, unix.SIGKILL) // not reaped: it is that one
-	_ = unix.Close(h.stop)
-	reapChild(h.pid)
-}
-
-// forkHolder forks a child that waits for the end of the pipe r, whose other
-// end is w, and goes.
-//
-//go:noinline
-//go:norace
-//go:nocheckptr
-func forkHolder(flags, r, w uintptr) (int, syscall.Errno) {
-	var (
-		pid   uintptr
-		errno syscall.Errno
-		buf   [1]byte
-	)
-	syscall.ForkLock.Lock()
-	runtimeBeforeFork()
-	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		runtimeAfterFork()
-		syscall.ForkLock.Unlock()
-		return int(pid), errno
-	}
-	runtimeAfterForkInChild()
-	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, w, 0, 0)
-	// Nobody shall wait for the end of what is open here too.
-	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, r-1, 0)
-	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, r+1, ^uintptr(0)>>32, 0)
-	for {
-		if _, _, errno = syscall.RawSyscall(unix.SYS_READ, r, uintptr(unsafe.Pointer(&buf)), 1); errno != unix.EINTR {
-			break
-		}
-	}
-	for {
-		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
-	}
+	return h.PID, h.Close, nil
 }
 
 // writeOnce writes a file of the kernel's in one call, as some must be.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 type joined struct {
@@ -83,7 +84,7 @@ func openNamespaces(s *specs.Spec, net *os.File) (_ *namespaces, err error) {
 		}
 	}()
 	for _, want := range s.Linux.Namespaces {
-		if err := n.add(s, want, net != nil); err != nil {
+		if err := n.add(s, want, net); err != nil {
 			return nil, err
 		}
 	}
@@ -102,17 +103,14 @@ func openNamespaces(s *specs.Spec, net *os.File) (_ *namespaces, err error) {
 	return n, nil
 }
 
-func (n *namespaces) add(s *specs.Spec, want specs.LinuxNamespace, net bool) (err error) {
+func (n *namespaces) add(s *specs.Spec, want specs.LinuxNamespace, net *os.File) (err error) {
 	switch want.Type {
 	case specs.UserNamespace:
 		if want.Path != "" {
 			n.user, err = n.open(want.Type, want.Path)
 			return err
 		}
-		if n.user, err = newUserNS(s.Linux.UIDMappings, s.Linux.GIDMappings); err == nil {
-			n.own = append(n.own, n.user)
-		}
-		return err
+		return n.newUser(s, net)
 	case specs.TimeNamespace:
 		if want.Path != "" {
 			n.time, err = n.open(want.Type, want.Path)
@@ -130,7 +128,7 @@ func (n *namespaces) add(s *specs.Spec, want specs.LinuxNamespace, net bool) (er
 	switch {
 	case flag == 0:
 		return errs.Newf(errs.Unsupported, "start: %s namespaces are not supported", want.Type)
-	case want.Type == specs.NetworkNamespace && net:
+	case want.Type == specs.NetworkNamespace && net != nil:
 	case want.Type == specs.CgroupNamespace:
 		if want.Path != "" {
 			n.group, err = n.open(want.Type, want.Path)
@@ -145,6 +143,23 @@ func (n *namespaces) add(s *specs.Spec, want specs.LinuxNamespace, net bool) (er
 		}
 		n.join = append(n.join, joined{fd, int(flag)})
 	}
+	return nil
+}
+
+// newUser makes the user namespace, unless the network namespace to join belongs
+// to one already: only there is root its master.
+func (n *namespaces) newUser(s *specs.Spec, net *os.File) (err error) {
+	if net != nil {
+		if n.user, err = userns.Owner(int(net.Fd())); err != nil {
+			return err
+		}
+	}
+	if n.user < 0 {
+		if n.user, err = userns.New(mapOf(s.Linux)); err != nil {
+			return err
+		}
+	}
+	n.own = append(n.own, n.user)
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Root of a user namespace may not do much of what a container's set-up needs:
@@ -26,74 +27,11 @@ import (
 //
 // The layers of an overlay hold owners as the container sees them: in a user
 // namespace they are mounted with mapped owners. A root that is a directory
-// ([runtime.Rootfs.Bind], or the specification's) is used as it is.
+// ([runtime.Rootfs.Bind], or the specification's) is used as it is, unless its
+// owners are said to be the container's.
 
-// newUserNS makes a user namespace with these mappings.
-func newUserNS(uids, gids []specs.LinuxIDMapping) (int, error) {
-	h, err := hold(unix.CLONE_NEWUSER)
-	if err != nil {
-		return -1, err
-	}
-	defer h.close()
-	dir := "/proc/" + strconv.Itoa(h.pid) + "/"
-	for _, m := range []struct {
-		file string
-		list []specs.LinuxIDMapping
-	}{{"uid_map", uids}, {"gid_map", gids}} {
-		if err := writeOnce(dir+m.file, mapText(m.list)); err != nil {
-			return -1, errs.Newf(errs.Invalid, "user namespace: mappings %v: %v", m.list, err)
-		}
-	}
-	fd, err := unix.Open(dir+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("user namespace: %w", err)
-	}
-	return fd, nil
-}
-
-func mapText(list []specs.LinuxIDMapping) string {
-	var b strings.Builder
-	for _, m := range list {
-		_, _ = fmt.Fprintf(&b, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-	}
-	return b.String()
-}
-
-// hostID is who an id of a user namespace is outside.
-func hostID(list []specs.LinuxIDMapping, id uint32) (int, bool) {
-	for _, m := range list {
-		if id >= m.ContainerID && uint64(id) < uint64(m.ContainerID)+uint64(m.Size) {
-			return int(m.HostID) + int(id-m.ContainerID), true
-		}
-	}
-	return 0, false
-}
-
-// idMap reads what a process's user namespace maps: file is "uid_map" or "gid_map".
-func idMap(pid int, file string) ([]specs.LinuxIDMapping, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + file)
-	if err != nil {
-		return nil, err
-	}
-	var list []specs.LinuxIDMapping
-	for line := range strings.Lines(string(data)) {
-		var m specs.LinuxIDMapping
-		if _, err := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); err != nil {
-			return nil, fmt.Errorf("%s of process %d: %w", file, pid, err)
-		}
-		list = append(list, m)
-	}
-	return list, nil
-}
-
-func sameMap(a, b []specs.LinuxIDMapping) bool {
-	sorted := func(l []specs.LinuxIDMapping) []specs.LinuxIDMapping {
-		l = slices.Clone(l)
-		slices.SortFunc(l, func(x, y specs.LinuxIDMapping) int { return int(int64(x.ContainerID) - int64(y.ContainerID)) })
-		return l
-	}
-	return slices.Equal(sorted(a), sorted(b))
-}
+// mapOf is what a specification's user namespace maps.
+func mapOf(l *specs.Linux) userns.Map { return userns.Map{UIDs: l.UIDMappings, GIDs: l.GIDMappings} }
 
 // A preparation is what the parent does for one child, on the thread that
 // clones it, once that has joined the child's namespaces.
@@ -177,6 +115,8 @@ func (p *preparation) source(m *specs.Mount) (int, error) {
 	}
 	fresh := func(kind uintptr) bool { return p.ns.flags&kind != 0 }
 	switch {
+	case m.Type == "overlay":
+		return p.layers(m, o)
 	case m.Type == "tmpfs" && path.Clean("/"+m.Destination) == "/dev":
 		return p.dev(o)
 	case m.Type == "sysfs" && !fresh(unix.CLONE_NEWNET):
@@ -185,6 +125,33 @@ func (p *preparation) source(m *specs.Mount) (int, error) {
 		return newMessageQueues(o, m.Type, p.launch.Spec.Linux.MountLabel)
 	}
 	return -1, nil
+}
+
+// layers makes an overlay that is a mount: an image's, which is read only.
+func (p *preparation) layers(m *specs.Mount, o mnt.Options) (int, error) {
+	var lower []string
+	for _, d := range o.Data {
+		if d.Key != "lowerdir" {
+			return -1, errs.Newf(errs.Unsupported, "an overlay with option %s cannot be mounted in a user namespace", d.Key)
+		}
+		lower = strings.Split(d.Value, ":")
+	}
+	fd, err := p.overlay(&runtime.Rootfs{Lower: lower}, p.launch.Spec.Linux.MountLabel)
+	if err != nil || o.Subpath == "" {
+		return fd, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	clone := -1
+	err = mnt.InNamespace(func() (err error) {
+		at, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(at) }()
+		clone, err = mnt.CloneInside(fd, at, o.Subpath)
+		return err
+	})
+	return clone, err
 }
 
 func closeOn(fd int, err error) error {
@@ -199,7 +166,7 @@ func (p *preparation) mapOwners(fd int, m *specs.Mount, recursive bool) error {
 	if len(m.UIDMappings)+len(m.GIDMappings) == 0 {
 		return mnt.MapOwners(fd, p.ns.user, recursive)
 	}
-	ns, err := newUserNS(m.UIDMappings, m.GIDMappings)
+	ns, err := userns.New(userns.Map{UIDs: m.UIDMappings, GIDs: m.GIDMappings})
 	if err != nil {
 		return err
 	}
@@ -242,10 +209,8 @@ func (p *preparation) dev(o mnt.Options) (int, error) {
 
 // outside is who an owner in the container is on the host.
 func (p *preparation) outside(uid, gid int) (int, int, error) {
-	l := p.launch.Spec.Linux
-	u, okU := hostID(l.UIDMappings, uint32(uid))
-	g, okG := hostID(l.GIDMappings, uint32(gid))
-	if !okU || !okG {
+	u, g, ok := mapOf(p.launch.Spec.Linux).Outside(uint32(uid), uint32(gid))
+	if !ok {
 		return 0, 0, errs.Newf(errs.Invalid, "owner %d:%d is not mapped by the specification", uid, gid)
 	}
 	return u, g, nil
@@ -258,7 +223,11 @@ func (p *preparation) root() (int, error) {
 	case fs == nil:
 		return mnt.Clone(unix.AT_FDCWD, p.launch.Spec.Root.Path, true)
 	case fs.Bind != "":
-		return mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
+		fd, err := mnt.Clone(unix.AT_FDCWD, fs.Bind, true)
+		if err != nil || !fs.Inside {
+			return fd, err
+		}
+		return fd, closeOn(fd, mnt.MapOwners(fd, p.ns.user, false))
 	case alone(fs) && label == "":
 		fd, err := p.layer(fs.Lower[0])
 		if err != nil {
@@ -266,6 +235,11 @@ func (p *preparation) root() (int, error) {
 		}
 		return fd, closeOn(fd, mnt.SetAttr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
 	}
+	return p.overlay(fs, label)
+}
+
+// overlay makes an overlay whose layers have mapped owners.
+func (p *preparation) overlay(fs *runtime.Rootfs, label string) (int, error) {
 	mapped := &runtime.Rootfs{Volatile: fs.Volatile}
 	var open []int // those of lower layers first
 	defer func() {
@@ -377,6 +351,17 @@ func overlayInPlace(fs *runtime.Rootfs, layers []int, lower int, label string) (
 	return mnt.Clone(unix.AT_FDCWD, "root", false)
 }
 
+func asOwner(uid, gid int, f func() (int, error)) (fd int, err error) {
+	err = userns.AsOwner(uid, gid, func() (err error) {
+		fd, err = f()
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
 func byNumber(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (p *preparation) layer(dir string) (int, error) {
@@ -388,27 +373,6 @@ func (p *preparation) layer(dir string) (int, error) {
 		return -1, closeOn(fd, fmt.Errorf("layer %s: %w", dir, err))
 	}
 	return fd, nil
-}
-
-// asOwner calls f while this thread makes files as somebody else, with all its
-// privileges: an overlay keeps who mounted it, and makes files as that one.
-func asOwner(uid, gid int, f func() (int, error)) (int, error) {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var all [2]unix.CapUserData
-	if err := unix.Capget(&head, &all[0]); err != nil {
-		return -1, fmt.Errorf("capabilities: %w", err)
-	}
-	defer func() {
-		_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, 0, 0, 0)
-		_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, 0, 0, 0)
-		_ = unix.Capset(&head, &all[0])
-	}()
-	_, _, _ = unix.RawSyscall(unix.SYS_SETFSGID, uintptr(gid), 0, 0)
-	_, _, _ = unix.RawSyscall(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
-	if err := unix.Capset(&head, &all[0]); err != nil {
-		return -1, fmt.Errorf("capabilities: %w", err)
-	}
-	return f()
 }
 
 // limits opens and sets what is beyond the rights of a user namespace's root.
@@ -456,16 +420,21 @@ func (p *preparation) sysctls() error {
 // settle does to a child in a user namespace what only its parent may: limits
 // beyond the hard ones, a lower OOM score, the ownership of its streams.
 func settle(pid int, req *request, files []uintptr, want *specs.Linux) error {
-	uids, err := idMap(pid, "uid_map")
+	ids, err := userns.Of(pid)
 	if err != nil {
 		return err
 	}
-	gids, err := idMap(pid, "gid_map")
-	if err != nil {
-		return err
-	}
-	if want != nil && (len(want.UIDMappings) > 0 && !sameMap(want.UIDMappings, uids) || len(want.GIDMappings) > 0 && !sameMap(want.GIDMappings, gids)) {
-		return errs.New(errs.Invalid, "the user namespace to join maps other ids than the specification says")
+	if want != nil {
+		m := mapOf(want)
+		if len(m.UIDs) == 0 {
+			m.UIDs = ids.UIDs
+		}
+		if len(m.GIDs) == 0 {
+			m.GIDs = ids.GIDs
+		}
+		if !m.Same(ids) {
+			return errs.New(errs.Invalid, "the user namespace to join maps other ids than the specification says")
+		}
 	}
 	if adj := req.Process.OOMScoreAdj; adj != nil {
 		if err := writeOnce("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.Itoa(*adj)); err != nil {
@@ -480,9 +449,8 @@ func settle(pid int, req *request, files []uintptr, want *specs.Linux) error {
 	if !req.OwnIO {
 		return nil
 	}
-	uid, okU := hostID(uids, 0)
-	gid, okG := hostID(gids, 0)
-	if !okU || !okG {
+	uid, gid, ok := ids.Outside(0, 0)
+	if !ok {
 		return errs.New(errs.Invalid, "the user namespace maps no root")
 	}
 	for _, fd := range files[:3] {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 const shifted = 200000
@@ -46,7 +47,7 @@ func inUserNS(b *box) {
 func mapsOwners(t testing.TB, dir string) bool {
 	t.Helper()
 	ids := []specs.LinuxIDMapping{{HostID: shifted, Size: 10}}
-	ns, err := newUserNS(ids, ids)
+	ns, err := userns.New(userns.Map{UIDs: ids, GIDs: ids})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -223,6 +223,7 @@ func rootfsFields(c *coder, r *runtime.Rootfs) {
 	text(c, &r.Work)
 	c.flag(&r.Volatile)
 	text(c, &r.Bind)
+	c.flag(&r.Inside)
 }
 
 func worldFields(c *coder, w *world) {

@@ -25,6 +25,10 @@ func Build(in Input) (*specs.Spec, []string, error) {
 		Annotations: maps.Clone(h.Annotations),
 		Linux:       &specs.Linux{CgroupsPath: in.CgroupPath, Namespaces: namespaces(in)},
 	}
+	if err := checkUserNS(h, in.Host); err != nil { // the daemon may map users since it was created
+		return nil, nil, err
+	}
+	addUserNS(s, in)
 	if h.UTSMode.IsPrivate() && in.JoinUTS == "" {
 		s.Hostname, s.Domainname = in.Hostname, in.Domainname
 	}

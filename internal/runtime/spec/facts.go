@@ -27,6 +27,10 @@ type HostFacts struct {
 	DefaultIPC      container.IpcMode      // "" is private
 	DefaultCgroupns container.CgroupnsMode // "" is private
 
+	// UIDMap and GIDMap are those of containers' user namespaces; nil: containers
+	// have none of their own.
+	UIDMap, GIDMap []specs.LinuxIDMapping
+
 	CPUs    int    // online
 	CPUSet  string // usable processors, as "0-3"; "" is unknown
 	MemSet  string // usable memory nodes

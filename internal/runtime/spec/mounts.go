@@ -56,7 +56,7 @@ func mounts(in Input, sec secOpts) ([]specs.Mount, string, error) {
 	}
 	propagation := ""
 	for _, m := range asked {
-		sm, err := convertMount(m, in.Host)
+		sm, err := convertMount(m, in.Host, Remapped(h, in.Host))
 		if err != nil {
 			return nil, "", err
 		}
@@ -127,7 +127,7 @@ func without(list []string, what string) []string {
 }
 
 // convertMount turns a resolved mount into the runtime's.
-func convertMount(m Mount, host HostFacts) (specs.Mount, error) {
+func convertMount(m Mount, host HostFacts, remapped bool) (specs.Mount, error) {
 	if !path.IsAbs(m.Destination) {
 		return specs.Mount{}, errs.Newf(errs.Invalid, "invalid mount path: '%s' mount path must be absolute", m.Destination)
 	}
@@ -153,6 +153,9 @@ func convertMount(m Mount, host HostFacts) (specs.Mount, error) {
 	out.Options = append(out.Options, "rbind")
 	if m.NonRecursive {
 		out.Options[0] = "bind"
+	}
+	if m.Inside && remapped {
+		out.Options = append(out.Options, "idmap")
 	}
 	if m.ReadOnly {
 		ro := "rro"

@@ -33,8 +33,9 @@ type Input struct {
 	CgroupPath string // e.g. "/skiff/<id>": see [CgroupPath]
 
 	// Namespaces to join for the "container:" modes, as paths. The network's is
-	// joined by descriptor and not named here.
-	JoinPID, JoinIPC, JoinUTS string
+	// joined by descriptor and not named here. JoinUser is that of the container
+	// whose others are joined: they belong to it.
+	JoinPID, JoinIPC, JoinUTS, JoinUser string
 	// ShmPath is bound to /dev/shm instead of a tmpfs: the directory that a
 	// container with --ipc=shareable shares with those that join it.
 	ShmPath string
@@ -65,4 +66,7 @@ type Mount struct {
 	ReadOnlyForceRecursive bool
 	NonRecursive           bool
 	Propagation            mount.Propagation
+	// Inside says that the source's owners are ids of the container: in a user
+	// namespace they are mapped.
+	Inside bool
 }

@@ -33,6 +33,7 @@ func Validate(c *container.Config, h *container.HostConfig, host HostFacts) ([]s
 		func() error { return checkRuntime(h.Runtime, host) },
 		func() error { return checkUnsupported(h) },
 		func() error { return checkModes(h) },
+		func() error { return checkUserNS(h, host) },
 		func() error { return checkPolicy(h) },
 		func() error { return checkShm(h) },
 		func() error { return checkCgroupParent(h, host) },
