@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		}
 		time.Sleep(time.Hour)
 	}
+	if len(os.Args) == 2 && os.Args[1] == "keyring" { // in a container
+		fmt.Println(sessionKeyring())
+		os.Exit(0)
+	}
 	os.Exit(runtimetest.Isolate(m))
 }
 

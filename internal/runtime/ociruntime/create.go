@@ -141,6 +141,7 @@ func (a *app) make(ctx context.Context, id string, f *createFlags, gate bool) (_
 	undo.Push(func() { _ = os.RemoveAll(c.dir); c.unlock() })
 	c.record = record{
 		ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now().UTC(), Cgroup: spec.Linux.CgroupsPath, Spec: spec,
+		NoNewKeyring: f.noKeyring,
 	}
 	if err := a.notifyMount(c); err != nil {
 		return nil, nil, err
@@ -175,7 +176,7 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 		return nil, err
 	}
 	o := launch.Options{
-		MountPoint: filepath.Join(c.dir, "root"), Bundle: c.Bundle, ProcessOptions: launch.ProcessOptions{Files: files, NoNewKeyring: f.noKeyring},
+		MountPoint: filepath.Join(c.dir, "root"), Bundle: c.Bundle, ProcessOptions: launch.ProcessOptions{Files: files, NoNewKeyring: c.NoNewKeyring},
 	}
 	if err := os.Mkdir(o.MountPoint, 0o711); err != nil {
 		return nil, err

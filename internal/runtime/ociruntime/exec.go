@@ -95,7 +95,7 @@ func (a *app) execute(ctx context.Context, id string, args []string, f *execFlag
 	if err != nil {
 		return 0, err
 	}
-	ch, err := c.enter(ctx, p, f.groups, launch.ProcessOptions{Files: files, NoNewKeyring: true})
+	ch, err := c.enter(ctx, p, f.groups, launch.ProcessOptions{Files: files, NoNewKeyring: c.NoNewKeyring})
 	if err != nil {
 		return 0, plain(err)
 	}

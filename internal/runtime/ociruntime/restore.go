@@ -84,6 +84,7 @@ func (a *app) bringBack(id string, f *createFlags, r *swrk.Restore) (*container,
 	undo.Push(func() { _ = os.RemoveAll(c.dir); c.unlock() })
 	c.record = record{
 		ID: id, Bundle: bundle, Rootfs: spec.Root.Path, Created: time.Now().UTC(), Cgroup: spec.Linux.CgroupsPath, Spec: spec,
+		NoNewKeyring: f.noKeyring,
 	}
 	if err := c.save(); err != nil {
 		return nil, nil, err

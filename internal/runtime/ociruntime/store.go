@@ -41,6 +41,8 @@ type record struct {
 	Ticks   uint64      `json:"startTicks"`
 	Cgroup  string      `json:"cgroup"` // by name: see cgroup.System.Open
 	Spec    *specs.Spec `json:"spec"`   // as it was when the container was created
+	// NoNewKeyring tells that it has its creator's session keyring, and its execs theirs.
+	NoNewKeyring bool `json:"noNewKeyring,omitempty"`
 }
 
 // container is a record and where it lies.
