@@ -172,7 +172,7 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 		return nil, err
 	}
 	undo.Push(func() { _ = group.Delete() })
-	if err := group.Apply(linux.Resources, true); err != nil {
+	if err := limit(group, linux.Resources, true); err != nil {
 		return nil, err
 	}
 	o := launch.Options{

@@ -73,3 +73,22 @@ func TestExecKeyring(t *testing.T) {
 		})
 	}
 }
+
+// Who lists no devices gets those that every container has, and no other.
+func TestNoDeviceList(t *testing.T) {
+	for name, r := range map[string]*specs.LinuxResources{
+		"no resources": nil,
+		"no list":      {},
+		"no denial":    {Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: new(int64(10)), Minor: new(int64(229)), Access: "rwm"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCLI(t)
+			s := runtimetest.Spec("nodevices", "sh", "-c", "busybox mknod /tmp/loop c 10 237 && : < /dev/null && : < /tmp/loop")
+			s.Linux.Resources = r
+			out, err := c.try("run", "--bundle", c.bundle(s), "nodevices")
+			if err == nil || !strings.Contains(out, "/tmp/loop: Operation not permitted") {
+				t.Errorf("another device can be opened: %v, %s", err, out)
+			}
+		})
+	}
+}

@@ -51,3 +51,16 @@ func groupPath(named, id string, sys *cgroup.System) (string, error) {
 	}
 	return path.Join(own, path.Clean("/"+named)), nil
 }
+
+// limit gives a group that was just made its limits. No list of devices means
+// those that every container may use.
+func limit(g *cgroup.Group, r *specs.LinuxResources, laterPIDs bool) error {
+	var devices []specs.LinuxDeviceCgroup
+	if r != nil {
+		devices = r.Devices
+	}
+	if err := g.LimitDevices(devices); err != nil {
+		return err
+	}
+	return g.Apply(r, laterPIDs)
+}

@@ -76,8 +76,6 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	// Engines send the device rules along, which are not for changing here.
-	r.Devices = nil
 	if err := g.Apply(r, false); err != nil {
 		return fmt.Errorf("update container %s: %w", id, err)
 	}

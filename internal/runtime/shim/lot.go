@@ -68,11 +68,7 @@ type parkedChild struct {
 }
 
 func kindOf(l *runtime.Launch, g *cgroup.Group) kind {
-	k := kind{parent: path.Dir(g.Path())}
-	if r := l.Spec.Linux.Resources; r != nil {
-		k.devices = r.Devices
-	}
-	return k
+	return kind{parent: path.Dir(g.Path()), devices: deviceRules(l.Spec)}
 }
 
 // begin tells that a start is under way, and returns a parked child for it if
@@ -206,7 +202,7 @@ func (s *server) parkChild(k kind) (_ *parkedChild, err error) {
 	}
 	err = p.group.Create()
 	if err == nil {
-		err = p.group.Apply(&specs.LinuxResources{Devices: k.devices}, true)
+		err = p.group.LimitDevices(k.devices)
 	}
 	if err == nil {
 		defer s.orphans.hold()()

@@ -114,19 +114,18 @@ func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild)
 		if err = parked.group.Rename(c.group); err == nil {
 			child = parked.child
 			_ = os.Remove(parked.link)
-			if limits != nil {
-				rest := *limits
-				rest.Devices = nil // its group has these
-				limits = &rest
-			}
 		}
 	}
 	if child == nil {
 		if err := c.group.Create(); err != nil {
 			return nil, err
 		}
+		err = c.group.LimitDevices(deviceRules(l.Spec)) // a parked child's has them
 	}
-	if err := c.group.Apply(limits, true); err != nil {
+	if err == nil {
+		err = c.group.Apply(limits, true)
+	}
+	if err != nil {
 		if child != nil {
 			child.End()
 		}
@@ -134,6 +133,13 @@ func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild)
 		return child, err
 	}
 	return child, nil
+}
+
+func deviceRules(s *specs.Spec) []specs.LinuxDeviceCgroup {
+	if s.Linux.Resources == nil {
+		return nil
+	}
+	return s.Linux.Resources.Devices
 }
 
 // spawn makes the process that becomes the container's first: the parked one,

@@ -50,10 +50,9 @@ func TestLimitsAndStats(t *testing.T) {
 	for _, mem := range []int64{limit, limit * 4, limit / 2} { // raised above the old sum, and lowered
 		swap = mem * 2
 		if err := g.Apply(&specs.LinuxResources{
-			Memory:  &specs.LinuxMemory{Limit: &mem, Swap: &swap},
-			CPU:     &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &weight, Cpus: "0"},
-			Pids:    &specs.LinuxPids{Limit: &pids},
-			Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}},
+			Memory: &specs.LinuxMemory{Limit: &mem, Swap: &swap},
+			CPU:    &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &weight, Cpus: "0"},
+			Pids:   &specs.LinuxPids{Limit: &pids},
 		}, false); err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +122,52 @@ func TestJoinThread(t *testing.T) {
 	}
 }
 
+func TestDevicesV1(t *testing.T) {
+	g := groupOf(t)
+	if g.sys.Unified() {
+		t.Skip("control groups of version 2")
+	}
+	num := func(n int64) *int64 { return &n }
+	list := func() string {
+		text, err := read(g.dir("devices"), "devices.list")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	sorted := func(text string) []string {
+		lines := strings.Split(text, "\n")
+		slices.Sort(lines)
+		return lines
+	}
+	everybody := "c *:* m\nb *:* m\nc 1:3 rwm\nc 1:5 rwm\nc 1:7 rwm\nc 1:8 rwm\nc 1:9 rwm\nc 5:0 rwm\nc 5:1 rwm\nc 5:2 rwm\nc 136:* rwm"
+	for name, tc := range map[string]struct {
+		rules []specs.LinuxDeviceCgroup
+		want  string
+	}{
+		"none":                  {nil, everybody},
+		"no denial first":       {[]specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: num(10), Minor: num(229), Access: "rw"}}, everybody + "\nc 10:229 rw"},
+		"all":                   {[]specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, "a *:* rwm"},
+		"all after a denial":    {[]specs.LinuxDeviceCgroup{{Access: "rwm"}, {Allow: true, Type: "a", Access: "rwm"}}, "a *:* rwm"},
+		"denied after all":      {[]specs.LinuxDeviceCgroup{{Allow: true}, {Access: "rwm"}}, everybody},
+		"one taken back":        {[]specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: num(10), Minor: num(229), Access: "rw"}, {Type: "c", Major: num(10), Minor: num(229), Access: "w"}}, everybody + "\nc 10:229 r"},
+		"for both kinds at one": {[]specs.LinuxDeviceCgroup{{Allow: true, Major: num(10), Access: "r"}}, everybody + "\nb 10:* r\nc 10:* r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := g.LimitDevices(tc.rules); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := sorted(list()), sorted(tc.want); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+	part := []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: num(10), Access: "rw"}, {Type: "c", Major: num(10), Minor: num(229), Access: "rw"}}
+	if err := g.LimitDevices(part); err == nil {
+		t.Errorf("a part of a rule is taken back: %s", list())
+	}
+}
+
 // The device program also works beside version 1, where its attachment can be
 // tried on a group of the empty version 2.
 func TestDevicesV2(t *testing.T) {
@@ -143,7 +188,7 @@ func TestDevicesV2(t *testing.T) {
 	}
 	defer func() { _ = unix.Rmdir(dir) }()
 	num := func(n int64) *int64 { return &n }
-	rules := WithDefaultDevices([]specs.LinuxDeviceCgroup{
+	rules := withDefaultDevices([]specs.LinuxDeviceCgroup{
 		{Access: "rwm"},
 		{Allow: true, Type: "c", Major: num(1), Minor: num(11), Access: "r"},
 	})

@@ -8,17 +8,43 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
-// WithDefaultDevices adds the rules that every container needs: the devices the
-// OCI specification promises, and making device nodes (not using them).
-func WithDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
-	if len(rules) == 0 || allowsAll(rules) {
-		return rules
+// LimitDevices lets the group use the devices that the rules allow, and those
+// that every container needs; no other one, whatever the group above may use.
+func (g *Group) LimitDevices(rules []specs.LinuxDeviceCgroup) error {
+	var err error
+	if g.sys.Unified() {
+		err = attachDevices(g.dir(""), withDefaultDevices(rules))
+	} else {
+		err = g.limitDevicesV1(rules)
+	}
+	if err != nil {
+		return fmt.Errorf("devices of control group %s: %w", g.path, err)
+	}
+	return nil
+}
+
+// withDefaultDevices adds the rules that every container needs: the devices the
+// OCI specification promises, and making device nodes (not using them). The
+// first rule of the list is the one that is for all devices, denied unless the
+// given ones say otherwise.
+func withDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+	out := []specs.LinuxDeviceCgroup{{Access: "rwm"}}
+	for _, r := range rules {
+		if matchesAll(r) { // whatever was said before
+			out[0].Allow, out = r.Allow, out[:1]
+			continue
+		}
+		out = append(out, r)
+	}
+	if out[0].Allow && len(out) == 1 {
+		return out
 	}
 	add := func(kind string, major, minor int64, access string) {
 		r := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
@@ -28,9 +54,8 @@ func WithDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgro
 		if minor >= 0 {
 			r.Minor = &minor
 		}
-		rules = append(rules, r)
+		out = append(out, r)
 	}
-	rules = rules[:len(rules):len(rules)]
 	add("c", -1, -1, "m")
 	add("b", -1, -1, "m")
 	for _, minor := range []int64{3, 5, 7, 8, 9} { // null, zero, full, random, urandom
@@ -40,33 +65,33 @@ func WithDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgro
 		add("c", 5, minor, "rwm")
 	}
 	add("c", 136, -1, "rwm") // pts
-	return rules
+	return out
 }
 
-func allowsAll(rules []specs.LinuxDeviceCgroup) bool {
-	last := rules[len(rules)-1]
-	return last.Allow && matchesAll(last)
-}
-
+// matchesAll tells a rule for all kinds and numbers, which is one for any access.
 func matchesAll(r specs.LinuxDeviceCgroup) bool {
 	return (r.Type == "" || r.Type == "a") && wild(r.Major) && wild(r.Minor) && (r.Access == "" || len(r.Access) == 3)
 }
 
 func wild(n *int64) bool { return n == nil || *n < 0 }
 
-func (w *writer) devicesV1(rules []specs.LinuxDeviceCgroup) {
-	if len(rules) == 0 {
-		return
+func deviceNumber(n *int64) string {
+	if wild(n) {
+		return "*"
 	}
-	num := func(n *int64) string {
-		if wild(n) {
-			return "*"
-		}
-		return strconv.FormatInt(*n, 10)
+	return strconv.FormatInt(*n, 10)
+}
+
+// limitDevicesV1 says the rules in the words of version 1, which keeps a list of
+// exceptions from its first rule.
+func (g *Group) limitDevicesV1(rules []specs.LinuxDeviceCgroup) error {
+	if err := checkExceptions(rules); err != nil {
+		return err
 	}
+	w := &writer{g: g}
 	// Rules of one sort that follow each other go to their file in one go.
 	file, batch := "", []string(nil)
-	for _, r := range WithDefaultDevices(rules) {
+	for _, r := range withDefaultDevices(rules) {
 		to := "devices.deny"
 		if r.Allow {
 			to = "devices.allow"
@@ -84,12 +109,47 @@ func (w *writer) devicesV1(rules []specs.LinuxDeviceCgroup) {
 			kind = "a"
 		case kind == "" || kind == "a":
 			// One rule for both kinds exists only for everything.
-			batch = append(batch, "b "+num(r.Major)+":"+num(r.Minor)+" "+access)
+			batch = append(batch, "b "+deviceNumber(r.Major)+":"+deviceNumber(r.Minor)+" "+access)
 			kind = "c"
 		}
-		batch = append(batch, kind+" "+num(r.Major)+":"+num(r.Minor)+" "+access)
+		batch = append(batch, kind+" "+deviceNumber(r.Major)+":"+deviceNumber(r.Minor)+" "+access)
 	}
 	w.set("devices", file, batch...)
+	return w.err
+}
+
+// checkExceptions refuses a rule that takes back a part of an earlier one: the
+// kernel looks for the whole one in its list, finds none and keeps silent.
+func checkExceptions(rules []specs.LinuxDeviceCgroup) error {
+	base := specs.LinuxDeviceCgroup{}
+	var before []specs.LinuxDeviceCgroup
+	both := func(a, b *int64) (meet, same bool) {
+		return wild(a) || wild(b) || *a == *b, wild(a) && wild(b) || !wild(a) && !wild(b) && *a == *b
+	}
+	for _, r := range rules {
+		if matchesAll(r) {
+			base, before = r, nil
+			continue
+		}
+		if r.Allow != base.Allow {
+			before = append(before, r)
+			continue
+		}
+		for _, e := range before {
+			majors, sameMajor := both(r.Major, e.Major)
+			minors, sameMinor := both(r.Minor, e.Minor)
+			kinds := r.Type == e.Type || r.Type == "" || r.Type == "a" || e.Type == "" || e.Type == "a"
+			access := r.Access == "" || e.Access == "" || strings.ContainsAny(r.Access, e.Access)
+			if kinds && access && majors && minors && !(sameMajor && sameMinor) {
+				return fmt.Errorf("rules %s and %s: version 1 of control groups cannot except a device from a rule for several", ruleText(e), ruleText(r))
+			}
+		}
+	}
+	return nil
+}
+
+func ruleText(r specs.LinuxDeviceCgroup) string {
+	return fmt.Sprintf("%q", r.Type+" "+deviceNumber(r.Major)+":"+deviceNumber(r.Minor)+" "+r.Access)
 }
 
 // Instructions of the device program: 64-bit eBPF, as few forms as it takes.

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Apply sets the limits that r names and leaves the others as they are. The
-// limit of processes is left to [Group.LimitPIDs] if laterPIDs is set.
+// Apply sets the limits that r names and leaves the others as they are, and the
+// devices, which are for [Group.LimitDevices]. The limit of processes is left to [Group.LimitPIDs] if laterPIDs is set.
 func (g *Group) Apply(r *specs.LinuxResources, laterPIDs bool) error {
 	if r == nil {
 		return nil
@@ -103,7 +103,6 @@ func (w *writer) v1(r *specs.LinuxResources) {
 		w.err = errors.New("unified limits need control groups of version 2")
 		return
 	}
-	w.devicesV1(r.Devices)
 	w.memoryV1(r.Memory)
 	w.cpuV1(r.CPU)
 	w.blkioV1(r.BlockIO)

@@ -15,9 +15,6 @@ import (
 )
 
 func (w *writer) v2(r *specs.LinuxResources) {
-	if len(r.Devices) > 0 {
-		w.err = errors.Join(w.err, attachDevices(w.g.dir(""), WithDefaultDevices(r.Devices)))
-	}
 	w.memoryV2(r.Memory)
 	w.cpuV2(r.CPU)
 	w.ioV2(r.BlockIO)
