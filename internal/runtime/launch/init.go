@@ -311,7 +311,7 @@ func (s *setup) changeRoot() error {
 // namespaces only.
 func (s *setup) kernelNames() error {
 	spec := s.req.Spec
-	if spec.Hostname != "" {
+	if spec.Hostname != "" && (s.joins("uts") || !isNamed(spec.Hostname)) {
 		if !s.joins("uts") {
 			return errors.New("a host name needs a UTS namespace")
 		}
@@ -336,6 +336,12 @@ func (s *setup) kernelNames() error {
 		}
 	}
 	return nil
+}
+
+// isNamed tells whether the host, or who shares its namespace, has this name.
+func isNamed(name string) bool {
+	now, err := os.Hostname()
+	return err == nil && now == name
 }
 
 // joins tells whether the container has a namespace other than the host's.

@@ -60,7 +60,7 @@ type request struct {
 	TTY     bool
 	Console [2]uint
 	Init    bool
-	NetNS   bool // it has a network namespace that was passed along
+	NetNS   bool // it has a network namespace that was passed along, and is not the host's
 	OwnIO   bool // the streams are the shim's: give them to the user
 
 	MountPoint string // where the root is attached before it becomes "/"
@@ -112,7 +112,7 @@ type mount struct {
 
 type kernel struct {
 	Sysctl            map[string]string
-	Namespaces        []specs.LinuxNamespace
+	Namespaces        []specs.LinuxNamespace // those that are not the host's
 	Devices           []specs.LinuxDevice
 	RootfsPropagation string
 	MaskedPaths       []string

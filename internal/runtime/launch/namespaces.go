@@ -33,7 +33,8 @@ type namespaces struct {
 	user, time, mount, group int
 	shared                   bool // the mounts are not the container's own
 
-	own []int // to be closed
+	own   []int // to be closed
+	named map[specs.LinuxNamespaceType]int
 }
 
 func (n *namespaces) close() {
@@ -48,6 +49,10 @@ func (n *namespaces) open(kind specs.LinuxNamespaceType, path string) (int, erro
 		return -1, fmt.Errorf("join %s namespace %s: %w", kind, path, err)
 	}
 	n.own = append(n.own, fd)
+	if n.named == nil {
+		n.named = make(map[specs.LinuxNamespaceType]int)
+	}
+	n.named[kind] = fd
 	return fd, nil
 }
 

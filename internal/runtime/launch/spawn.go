@@ -62,7 +62,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	state := specs.State{Version: specs.Version, ID: l.ID, Status: specs.StateCreating, Bundle: o.Bundle, Annotations: spec.Annotations}
 	req := &request{
 		ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
-		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed, NetNS: l.NetNS != nil,
+		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed,
 		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: g.Path(),
 		Hooks: hookWorkOf(spec.Hooks, state), ByPage: l.Rootfs != nil && !mnt.OverlayTakesLayers(),
 	}
@@ -75,6 +75,9 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	}
 	defer ns.close()
 	req.Shared, req.UserNS = ns.shared, ns.user >= 0
+	if req.Spec.Linux.Namespaces, req.NetNS, err = ownNamespaces(spec.Linux.Namespaces, ns, l.NetNS); err != nil {
+		return nil, err
+	}
 	files := &inherited{first: fdMore}
 	if o.Gate != nil {
 		req.Gate = files.add(int(o.Gate.Fd()))

@@ -5,8 +5,10 @@ package launch
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/moby/profiles/seccomp"
@@ -163,7 +165,13 @@ func TestUserNamespaceSources(t *testing.T) {
 }
 
 func TestUserNamespaceNetworkOfOthers(t *testing.T) {
-	ns, err := os.Open("/proc/self/ns/net")
+	holder := exec.Command("sleep", "1000")
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Process.Kill(); _ = holder.Wait() }()
+	ns, err := os.Open("/proc/" + itoa(holder.Process.Pid) + "/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
