@@ -13,15 +13,15 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
-// check refuses, before anything is made, what cannot be done here: nothing that
+// Check refuses, before anything is made, what cannot be done here: nothing that
 // a specification says is left out silently.
-func check(l *runtime.Launch) error {
+func Check(l *runtime.Launch) error {
 	s := l.Spec
 	if s == nil || s.Process == nil || s.Linux == nil {
 		return errs.New(errs.Invalid, "start: the specification has no process or no linux section")
 	}
 	for _, err := range []error{
-		checkProcess(s.Process), checkNamespaces(l), checkKernel(s.Linux), checkMounts(s), checkHooks(s.Hooks),
+		CheckProcess(s.Process), checkNamespaces(l), checkKernel(s.Linux), checkMounts(s), checkHooks(s.Hooks),
 	} {
 		if err != nil {
 			return err
@@ -30,7 +30,8 @@ func check(l *runtime.Launch) error {
 	return nil
 }
 
-func checkProcess(p *specs.Process) error {
+// CheckProcess is [Check] for a process alone.
+func CheckProcess(p *specs.Process) error {
 	if p == nil || len(p.Args) == 0 {
 		return errs.New(errs.Invalid, "no command")
 	}

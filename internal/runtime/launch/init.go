@@ -21,7 +21,7 @@ func Main() {
 	goruntime.LockOSThread() // all below changes this one thread
 	unix.CloseOnExec(fdControl)
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	err := becomeRecovered()
+	err := recovered(become)
 	a := answer{Code: 125, Text: err.Error()}
 	var se *runtime.StartError
 	if errors.As(err, &se) {
@@ -33,13 +33,15 @@ func Main() {
 	os.Exit(1)
 }
 
-func becomeRecovered() (err error) {
+// recovered makes a panic an error: it must end neither the shim nor a child
+// that has still to tell.
+func recovered(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("launcher: %v", r)
 		}
 	}()
-	return become()
+	return f()
 }
 
 // A setup is a child on its way.

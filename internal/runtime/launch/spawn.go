@@ -55,7 +55,7 @@ type ProcessOptions struct {
 
 // Start clones the first process of a container. Its control group must exist.
 func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, streams Streams, o Options) (_ *Child, err error) {
-	if err := check(l); err != nil {
+	if err := Check(l); err != nil {
 		return nil, err
 	}
 	spec := l.Spec
@@ -138,7 +138,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 // Exec clones one more process into the container whose first process pid is;
 // pidfd refers to it.
 func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pid, pidfd int, o ProcessOptions) (*Child, error) {
-	if err := checkProcess(e.Process); err != nil {
+	if err := CheckProcess(e.Process); err != nil {
 		return nil, err
 	}
 	req := &request{
@@ -259,7 +259,7 @@ func (s *spawning) spawn() (*Child, error) {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
 	}
 	done := make(chan error)
-	go func() { done <- s.clone(c, attr) }()
+	go func() { done <- recovered(func() error { return s.clone(c, attr) }) }()
 	err = <-done
 	goruntime.KeepAlive(s.streams)
 	if err != nil {
@@ -288,7 +288,7 @@ func (s *spawning) clone(c *Child, attr *syscall.ProcAttr) error {
 	if unix.Gettid() == os.Getpid() {
 		// The main thread never goes: use another one.
 		done := make(chan error)
-		go func() { done <- s.clone(c, attr) }()
+		go func() { done <- recovered(func() error { return s.clone(c, attr) }) }()
 		err := <-done
 		goruntime.UnlockOSThread()
 		return err

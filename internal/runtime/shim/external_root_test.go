@@ -353,3 +353,37 @@ func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
+
+// A request without a process is refused, and the shim goes on.
+func TestMalformedRequests(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	eachRuntime(t, func(t *testing.T, r *runtime.External) {
+		for name, change := range map[string]func(*runtime.Launch){
+			"no process": func(l *runtime.Launch) { l.Spec.Process = nil },
+			"no command": func(l *runtime.Launch) { l.Spec.Process.Args = nil },
+			"no root":    func(l *runtime.Launch) { l.Rootfs, l.Spec.Root = nil, nil },
+		} {
+			l := box(t, r, lower, "malformed", "true")
+			change(l)
+			if _, err := try(t, c, l); !errs.Is(err, errs.Invalid) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		l := box(t, r, lower, "wellformed", "sleep", "1000")
+		if _, err := c.Start(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Exec(t.Context(), &runtime.Exec{ContainerID: l.ID, ExecID: "e"}); !errs.Is(err, errs.Invalid) {
+			t.Errorf("exec of nothing: %v", err)
+		}
+		if err := c.Kill(t.Context(), l.ID, "", int(unix.SIGKILL), false); err != nil {
+			t.Error(err)
+		}
+		for range 500 {
+			if c.Delete(t.Context(), l.ID) == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}

@@ -27,6 +27,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -205,6 +206,12 @@ func (s *server) become(l *link, state linkState, c *attached) {
 
 // connection serves a link until it ends or is parked.
 func (s *server) connection(l *link) {
+	defer func() { // the containers of all must not end with one client's request
+		if r := recover(); r != nil {
+			s.log.Error("a connection failed", "panic", r, "stack", string(debug.Stack()))
+			s.hangUp(l)
+		}
+	}()
 	if err := allowed(l.conn); err != nil {
 		s.log.Warn("refused a client", "err", err)
 		s.hangUp(l)
@@ -273,10 +280,10 @@ func (s *server) answer(l *link, req *request) bool {
 		err = s.upgrade(ctx, l, req.program) // and if all is well, never returns
 	case "start", "exec":
 		stop := cancelOnHangup(l.conn, cancel)
-		resp, err = s.handle(ctx, req)
+		resp, err = s.handled(ctx, req)
 		stop()
 	default:
-		resp, err = s.handle(ctx, req)
+		resp, err = s.handled(ctx, req)
 	}
 	if err != nil {
 		resp = failure(err)
@@ -287,6 +294,17 @@ func (s *server) answer(l *link, req *request) bool {
 func (s *server) hello() *response {
 	s.buildOnce.Do(func() { s.build = ownBuild() })
 	return &response{Version: version, PID: os.Getpid(), Build: s.build}
+}
+
+// handled is handle that answers a panic as a failure of the one request.
+func (s *server) handled(ctx context.Context, req *request) (resp *response, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.log.Error("a request failed", "op", req.Op, "panic", r, "stack", string(debug.Stack()))
+			resp, err = nil, errs.Newf(errs.Internal, "shim: %s: %v", req.Op, r)
+		}
+	}()
+	return s.handle(ctx, req)
 }
 
 func (s *server) handle(ctx context.Context, req *request) (*response, error) {

@@ -21,10 +21,7 @@ import (
 
 func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started, error) {
 	var none runtime.Started
-	if l == nil {
-		return none, errs.New(errs.Invalid, "start: nothing to launch")
-	}
-	if err := validID(l.ID); err != nil {
+	if err := checkLaunch(l); err != nil {
 		return none, err
 	}
 	tellExternal(l)

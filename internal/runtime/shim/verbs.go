@@ -19,10 +19,7 @@ import (
 
 func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, error) {
 	var none runtime.Started
-	if e == nil {
-		return none, errs.New(errs.Invalid, "exec: nothing to execute")
-	}
-	if err := validID(e.ExecID); err != nil {
+	if err := checkExec(e); err != nil {
 		return none, err
 	}
 	c, err := s.container(e.ContainerID)

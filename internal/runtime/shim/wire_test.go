@@ -5,31 +5,73 @@ package shim
 import (
 	"bytes"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
+	"github.com/skiff-containers/skiff/internal/runtime/launch/seccomp"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
 func frame(body string) []byte {
 	return append(binary.LittleEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// FuzzMessage feeds the decoder what a client might send.
+// A request that none of the checks thought of costs itself, not the shim.
+func TestPanicIsAnAnswer(t *testing.T) {
+	var log strings.Builder
+	s := &server{log: slog.New(slog.NewTextHandler(&log, nil)), containers: map[string]*container{"x": {main: &process{}}}}
+	resp, err := s.handled(t.Context(), &request{Op: "pids", ID: "x"}) // of no control group
+	if resp != nil || !errs.Is(err, errs.Internal) || !strings.Contains(err.Error(), "pids") {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	if !strings.Contains(log.String(), "verbs.go") {
+		t.Errorf("the log says not where: %s", log.String())
+	}
+}
+
+// FuzzMessage feeds the decoder what a client might send, and what it lets pass
+// to all that looks at a request before anything is made.
 func FuzzMessage(f *testing.F) {
 	f.Add(frame(`{"op":"hello"}`))
 	f.Add(frame(`{"op":"start","launch":{"id":"x","spec":{"process":{"args":["true"]}}},"netns":true,"stdio":[true,false,true]}`))
 	f.Add(frame(`{"op":"kill","signal":-1}`))
+	f.Add(frame(`{"op":"start","launch":{"id":"x","external":{"name":"r","path":"r"},"spec":{"root":{"path":"/x"},"process":null,"linux":{}}}}`))
+	f.Add(frame(`{"op":"start","launch":{"id":"x","rootfs":{"lower":["/x"]},"spec":{"process":{"args":["x"]},"linux":{"cgroupsPath":"/x","namespaces":[{"type":"user"}],"seccomp":{"defaultAction":"SCMP_ACT_ERRNO"}},"hooks":{}}}}`))
+	f.Add(frame(`{"op":"exec","exec":{"containerID":"x","execID":"y","process":null}}`))
 	f.Add([]byte{255, 255, 255, 255, 0})
 	f.Add([]byte{4, 0, 0, 0, 'n', 'u', 'l', 'l'})
-	f.Fuzz(func(_ *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte) {
 		var req request
-		if readMessage(bytes.NewReader(data), &req) == nil {
-			_ = req.adopt(nil)
-			_ = validID(req.ID)
+		if readMessage(bytes.NewReader(data), &req) != nil {
+			return
+		}
+		_ = req.adopt(nil)
+		_ = validID(req.ID)
+		s := &server{host: &launch.Host{Cgroups: &cgroup.System{}}, profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program)}
+		if checkExec(req.Exec) == nil {
+			_ = req.Exec.Process.Args[0]
+			_ = launch.CheckProcess(req.Exec.Process)
+			_, _ = s.profile(req.Exec.Seccomp)
+		}
+		if checkLaunch(req.Launch) == nil {
+			l := req.Launch
+			_ = l.Spec.Process.Args[0]
+			tellExternal(l)
+			prog, _ := s.profile(l.Spec.Linux.Seccomp)
+			if g, err := s.group(l.Spec); err == nil {
+				_ = kindOf(l, g)
+			}
+			_, _, _ = launch.Parkable(l, prog), ownsPIDs(l.Spec), aftermathOf(l)
+			_ = launch.Check(l)
 		}
 	})
 }
