@@ -13,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
 func (a *app) update(fs *flag.FlagSet) func(context.Context, []string) error {
@@ -76,10 +77,24 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	if err := g.Apply(r, false); err != nil {
+	old := c.Spec.Linux.Resources
+	all := merged(old, r)
+	if err := c.write(g, complete(r, all), st == created); err != nil {
+		if old != nil { // what was written before it failed
+			_ = c.write(g, old, st == created)
+		}
 		return fmt.Errorf("update container %s: %w", id, err)
 	}
-	return nil
+	c.Spec.Linux.Resources = all
+	return c.save()
+}
+
+// write sets limits of a container, whose command may still have to be started.
+func (c *container) write(g *cgroup.Group, r *specs.LinuxResources, waits bool) error {
+	if err := g.Apply(r, waits); err != nil || !waits {
+		return err
+	}
+	return limitWaiting(g, r)
 }
 
 // limitFlags are the single limits a command line may name.

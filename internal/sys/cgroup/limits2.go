@@ -59,7 +59,11 @@ func (w *writer) memoryV2(m *specs.LinuxMemory) {
 	if m.Swap != nil && *m.Swap != 0 {
 		// Here swap is counted alone, in OCI it is the sum with memory.
 		swap := *m.Swap
-		if swap > 0 && m.Limit != nil && *m.Limit > 0 {
+		if swap > 0 {
+			if m.Limit == nil || *m.Limit <= 0 {
+				w.err = errors.Join(w.err, errors.New("the limit of memory and swap together needs one of memory"))
+				return
+			}
 			if swap -= *m.Limit; swap < 0 {
 				w.err = errors.Join(w.err, errors.New("memory+swap limit is below the memory limit"))
 				return
