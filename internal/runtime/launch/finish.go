@@ -266,7 +266,7 @@ func (s *setup) execute() error {
 	if _, err := rawFD(fdControl).Write(msg); err != nil {
 		return err
 	}
-	if s.pids >= 0 {
+	if s.pids >= 0 && s.req.PIDsMax != "" {
 		if _, err := rawFD(s.pids).Write([]byte(s.req.PIDsMax)); err != nil {
 			return fmt.Errorf("limit processes: %w", err)
 		}

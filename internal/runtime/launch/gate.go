@@ -21,8 +21,9 @@ import (
 
 // A gate is where a child waits between create and start: a listening socket
 // that the child inherits, so whoever made it may be gone by then. Whoever
-// connects and says a byte starts the command, and hears on that connection
-// what a parent would: nothing, or why the command did not start. Once the
+// connects and says a byte, and perhaps the limit of processes that has become
+// another one meanwhile, starts the command, and hears on that connection what a
+// parent would: nothing, or why the command did not start. Once the
 // command runs nobody listens any more.
 //
 // The directory of the gate must be root's alone.
@@ -52,10 +53,11 @@ func NewGate(path string) (*os.File, error) {
 }
 
 // Release starts the command of the child that waits at the gate and returns
-// once it runs. If nobody waits there, because the command was started before
+// once it runs. limit, if set, is what the command's limit of processes is to be
+// instead of that of the launch: what the kernel's file takes. If nobody waits there, because the command was started before
 // or the child is gone, the error is of kind Conflict; a failure of the command
 // itself is a *runtime.StartError.
-func Release(ctx context.Context, path string) error {
+func Release(ctx context.Context, path, limit string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("gate: %w", err)
@@ -77,7 +79,7 @@ func Release(ctx context.Context, path string) error {
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if _, err := conn.Write([]byte{1}); err != nil {
+	if _, err := conn.Write(append([]byte{1}, limit...)); err != nil {
 		return errs.New(errs.Conflict, "no process waits to be started")
 	}
 	for ready := false; ; {
@@ -137,12 +139,12 @@ func (s *setup) listenAt(gate int) error {
 				}
 				break
 			}
-			var say [1]byte
-			if n, err := unix.Read(conn, say[:]); n == 1 && err == nil {
+			var say [32]byte
+			if n, err := unix.Read(conn, say[:]); n >= 1 && err == nil {
 				// From here on the one who starts is who listens to us.
 				if unix.Dup3(conn, fdControl, unix.O_CLOEXEC) == nil {
 					_, _ = unix.Close(conn), unix.Close(gate)
-					_, _ = unix.Write(s.gate.w, say[:])
+					_, _ = unix.Write(s.gate.w, say[:n])
 					return
 				}
 			}
@@ -163,9 +165,13 @@ func (s *setup) wait() error {
 	if _, err := rawFD(fdControl).Write(msg); err != nil {
 		return err
 	}
-	var told [1]byte
-	if n, err := rawFD(s.gate.r).Read(told[:]); n != 1 {
+	var told [32]byte
+	n, err := rawFD(s.gate.r).Read(told[:])
+	if n < 1 {
 		return fmt.Errorf("wait to be started: %w", err)
+	}
+	if n > 1 {
+		s.req.PIDsMax = string(told[1:n])
 	}
 	return nil
 }

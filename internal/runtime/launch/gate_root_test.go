@@ -65,13 +65,13 @@ func TestGateHoldsTheCommand(t *testing.T) {
 			if b.out.Len() > 0 {
 				t.Error("the command runs before it was started")
 			}
-			if err := Release(t.Context(), path); err != nil {
+			if err := Release(t.Context(), path, ""); err != nil {
 				t.Fatal(err)
 			}
 			if code := b.wait(); code != 0 || b.out.String() != "started\n" {
 				t.Errorf("code %d, printed %q, %q", code, b.out.String(), b.err.String())
 			}
-			if err := Release(t.Context(), path); !errs.Is(err, errs.Conflict) {
+			if err := Release(t.Context(), path, ""); !errs.Is(err, errs.Conflict) {
 				t.Errorf("a second start: %v", err)
 			}
 		})
@@ -86,7 +86,7 @@ func TestGateTellsWhyTheCommandFails(t *testing.T) {
 	}
 	_ = b.o.Gate.Close()
 	var se *runtime.StartError
-	if err := Release(t.Context(), path); !errors.As(err, &se) || se.Code != 126 {
+	if err := Release(t.Context(), path, ""); !errors.As(err, &se) || se.Code != 126 {
 		t.Errorf("error is %v", err)
 	}
 	b.wait()
@@ -102,10 +102,10 @@ func TestGateTellsThatTheChildIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wait()
-	if err := Release(t.Context(), path); !errs.Is(err, errs.Conflict) {
+	if err := Release(t.Context(), path, ""); !errs.Is(err, errs.Conflict) {
 		t.Errorf("error is %v", err)
 	}
-	if err := Release(t.Context(), path+"x"); !errs.Is(err, errs.Conflict) {
+	if err := Release(t.Context(), path+"x", ""); !errs.Is(err, errs.Conflict) {
 		t.Errorf("without a gate: %v", err)
 	}
 	if b.out.Len() > 0 {

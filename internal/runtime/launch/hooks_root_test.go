@@ -73,7 +73,7 @@ func TestHooks(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(b.l.Rootfs.Upper, "tmp/startContainer")); err == nil {
 				t.Error("startContainer ran before the start")
 			}
-			if err := Release(t.Context(), path); err != nil {
+			if err := Release(t.Context(), path, ""); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -66,8 +66,8 @@ type request struct {
 	MountPoint string // where the root is attached before it becomes "/"
 	Cgroups    []cgroup.Mount
 	CgroupPath string
-	PIDsFile   string // limit of processes: set at the very end,
-	PIDsMax    string // since the launcher's threads count too
+	PIDsFile   string // limit of processes: set at the very end, since the
+	PIDsMax    string // launcher's threads count too; without a value it stays
 
 	Files        [2]int // descriptors for the command: the first, and how many
 	NoNewKeyring bool

@@ -69,6 +69,9 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if r := spec.Linux.Resources; r != nil {
 		req.PIDsFile, req.PIDsMax = g.PIDsFile(r.Pids)
 	}
+	if o.Gate != nil { // a limit may come while it waits
+		req.PIDsFile, _ = g.PIDsFile(&specs.LinuxPids{Limit: new(int64(-1))})
+	}
 	ns, err := openNamespaces(spec, l.NetNS)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,9 @@ package ociruntime
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
+	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
 // sessionKeyring tells which session keyring the calling thread has: its number
@@ -90,5 +93,64 @@ func TestNoDeviceList(t *testing.T) {
 				t.Errorf("another device can be opened: %v, %s", err, out)
 			}
 		})
+	}
+}
+
+// What an update says between create and start is what holds.
+func TestUpdateBeforeStart(t *testing.T) {
+	for _, tc := range []struct{ created, updated string }{{"20", "30"}, {"100", "200"}, {"20", "max"}, {"", "20"}, {"200", "20"}} {
+		t.Run(tc.created+"-"+tc.updated, func(t *testing.T) {
+			c := newCLI(t)
+			s := runtimetest.Spec("early", "sleep", "1000")
+			if n, err := strconv.ParseInt(tc.created, 10, 64); err == nil {
+				s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &n}
+			}
+			c.made("early", c.bundle(s))
+			limit := tc.updated
+			if limit == "max" {
+				limit = "-1"
+			}
+			c.run("update", "--pids-limit", limit, "early")
+			c.run("start", "early")
+			sys, err := cgroup.Detect()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := sys.Open(s.Linux.CgroupsPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, _ := g.PIDsFile(&specs.LinuxPids{Limit: new(int64(-1))})
+			if now, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(now)) != tc.updated {
+				t.Errorf("the limit is %q, %v, want %s", now, err, tc.updated)
+			}
+		})
+	}
+}
+
+// A limit that the kernel keeps together with another one leaves that alone.
+func TestUpdateKeepsLimits(t *testing.T) {
+	c := newCLI(t)
+	s := runtimetest.Spec("kept", "sleep", "1000")
+	s.Linux.Resources.CPU = &specs.LinuxCPU{Quota: new(int64(50000)), Period: new(uint64(100000))}
+	s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: new(int64(64 << 20))}
+	c.made("kept", c.bundle(s))
+	c.run("start", "kept")
+	c.run("update", "--cpu-period", "200000", "kept")
+	c.run("update", "--memory", "128m", "kept")
+	data, err := os.ReadFile(filepath.Join(c.root, "kept", recordName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := decodeRecord(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, mem := r.Spec.Linux.Resources.CPU, r.Spec.Linux.Resources.Memory
+	if *cpu.Quota != 50000 || *cpu.Period != 200000 || *mem.Limit != 128<<20 {
+		t.Errorf("remembered: %+v, %+v", cpu, mem)
+	}
+	if out := c.run("exec", "kept", "sh", "-c", "cat /sys/fs/cgroup/cpu.max 2>/dev/null || echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us)"); out != "50000 200000\n" {
+		t.Errorf("in force: %q", out)
 	}
 }

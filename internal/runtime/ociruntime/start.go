@@ -57,7 +57,7 @@ func (a *app) open(ctx context.Context, c *container) error {
 		return err
 	}
 	defer n.close()
-	if err := launch.Release(ctx, c.gate()); err != nil {
+	if err := launch.Release(ctx, c.gate(), c.LatePIDs); err != nil {
 		_ = os.Remove(c.gate())
 		return fmt.Errorf("start container %s: %w", c.ID, plain(err))
 	}

@@ -43,6 +43,8 @@ type record struct {
 	Spec    *specs.Spec `json:"spec"`   // as it was when the container was created
 	// NoNewKeyring tells that it has its creator's session keyring, and its execs theirs.
 	NoNewKeyring bool `json:"noNewKeyring,omitempty"`
+	// LatePIDs is the limit of processes of an update between create and start.
+	LatePIDs string `json:"latePIDs,omitempty"`
 }
 
 // container is a record and where it lies.

@@ -86,6 +86,9 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 		return fmt.Errorf("update container %s: %w", id, err)
 	}
 	c.Spec.Linux.Resources = all
+	if st == created && r.Pids != nil {
+		_, c.LatePIDs = g.PIDsFile(r.Pids)
+	}
 	return c.save()
 }
 
