@@ -66,9 +66,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: g.Path(),
 		Hooks: hookWorkOf(spec.Hooks, state), ByPage: l.Rootfs != nil && !mnt.OverlayTakesLayers(),
 	}
-	if r := spec.Linux.Resources; r != nil {
-		req.PIDsFile, req.PIDsMax = g.PIDsFile(r.Pids)
-	}
+	req.PIDsFile, req.PIDsMax = g.PIDsFile(cgroup.PIDs(spec.Linux.Resources))
 	if o.Gate != nil { // a limit may come while it waits
 		req.PIDsFile, _ = g.PIDsFile(&specs.LinuxPids{Limit: new(int64(-1))})
 	}

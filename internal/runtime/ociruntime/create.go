@@ -172,7 +172,7 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 		return nil, err
 	}
 	undo.Push(func() { _ = group.Delete() })
-	if err := limit(group, linux.Resources, true); err != nil {
+	if err := a.limit(group, linux.Resources, true); err != nil {
 		return nil, err
 	}
 	o := launch.Options{
@@ -215,10 +215,11 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 // hardly fit, the limit is left to the launcher, who sets it as its last act.
 func limitWaiting(g *cgroup.Group, r *specs.LinuxResources) error {
 	const threads = 64
-	if r == nil || r.Pids == nil || r.Pids.Limit == nil || *r.Pids.Limit < threads {
+	p := cgroup.PIDs(r)
+	if p == nil || p.Limit == nil || *p.Limit >= 0 && *p.Limit < threads {
 		return nil
 	}
-	return g.LimitPIDs(r.Pids)
+	return g.LimitPIDs(p)
 }
 
 func ownStreams(terminal bool) launch.Streams {

@@ -54,7 +54,10 @@ func groupPath(named, id string, sys *cgroup.System) (string, error) {
 
 // limit gives a group that was just made its limits. No list of devices means
 // those that every container may use.
-func limit(g *cgroup.Group, r *specs.LinuxResources, laterPIDs bool) error {
+func (a *app) limit(g *cgroup.Group, r *specs.LinuxResources, laterPIDs bool) error {
+	if err := a.checkLimits(g, r); err != nil {
+		return err
+	}
 	var devices []specs.LinuxDeviceCgroup
 	if r != nil {
 		devices = r.Devices
@@ -63,4 +66,13 @@ func limit(g *cgroup.Group, r *specs.LinuxResources, laterPIDs bool) error {
 		return err
 	}
 	return g.Apply(r, laterPIDs)
+}
+
+// checkLimits warns of what is left out.
+func (a *app) checkLimits(g *cgroup.Group, r *specs.LinuxResources) error {
+	left, err := g.Check(r)
+	for _, text := range left {
+		a.log.Warn(text)
+	}
+	return errs.With(errs.Invalid, err)
 }

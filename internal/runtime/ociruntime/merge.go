@@ -35,6 +35,10 @@ func merged(old, r *specs.LinuxResources) *specs.LinuxResources {
 		out.Network = &n
 	}
 	out.Rdma, out.Unified = overlaid(out.Rdma, r.Rdma), overlaid(out.Unified, r.Unified)
+	if _, twice := r.Unified["pids.max"]; out.Pids == r.Pids && r.Pids != nil && !twice {
+		out.Unified = maps.Clone(out.Unified) // the newer word for the same
+		delete(out.Unified, "pids.max")
+	}
 	return out
 }
 

@@ -97,7 +97,7 @@ func (a *app) bringBack(id string, f *createFlags, r *swrk.Restore) (*container,
 		return nil, nil, err
 	}
 	undo.Push(func() { _ = c.signalAll(unix.SIGKILL, true); _ = group.Delete() })
-	if err := limit(group, spec.Linux.Resources, false); err != nil {
+	if err := a.limit(group, spec.Linux.Resources, false); err != nil {
 		return nil, nil, err
 	}
 	ch, err := a.runCriu(c, group, r)

@@ -77,6 +77,9 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
+	if err := a.checkLimits(g, r); err != nil {
+		return fmt.Errorf("update container %s: %w", id, err)
+	}
 	old := c.Spec.Linux.Resources
 	all := merged(old, r)
 	if err := c.write(g, complete(r, all), st == created); err != nil {
@@ -86,8 +89,8 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 		return fmt.Errorf("update container %s: %w", id, err)
 	}
 	c.Spec.Linux.Resources = all
-	if st == created && r.Pids != nil {
-		_, c.LatePIDs = g.PIDsFile(r.Pids)
+	if p := cgroup.PIDs(r); st == created && p != nil {
+		_, c.LatePIDs = g.PIDsFile(p)
 	}
 	return c.save()
 }

@@ -120,7 +120,7 @@ func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild)
 		err = c.group.LimitDevices(deviceRules(l.Spec)) // a parked child's has them
 	}
 	if err == nil {
-		err = c.group.Apply(limits, true)
+		err = s.limit(c, limits, true)
 	}
 	if err != nil {
 		if child != nil {
@@ -130,6 +130,18 @@ func (s *server) makeGroup(c *container, l *runtime.Launch, parked *parkedChild)
 		return child, err
 	}
 	return child, nil
+}
+
+// limit sets limits, and tells the log of those that are left out.
+func (s *server) limit(c *container, r *specs.LinuxResources, laterPIDs bool) error {
+	left, err := c.group.Check(r)
+	if err != nil {
+		return errs.With(errs.Invalid, err)
+	}
+	for _, text := range left {
+		s.log.Warn(text, "container", c.id)
+	}
+	return c.group.Apply(r, laterPIDs)
 }
 
 func deviceRules(s *specs.Spec) []specs.LinuxDeviceCgroup {

@@ -261,7 +261,7 @@ func (s *server) update(c *container, r *specs.LinuxResources) error {
 	if c.ext != nil {
 		return s.updateExternal(c, r)
 	}
-	return c.group.Apply(r, false)
+	return s.limit(c, r, false)
 }
 
 func (s *server) list() []runtime.State {

@@ -28,8 +28,8 @@ func (g *Group) Apply(r *specs.LinuxResources, laterPIDs bool) error {
 	} else {
 		w.v1(r)
 	}
-	if !laterPIDs && r.Pids != nil {
-		w.err = errors.Join(w.err, g.LimitPIDs(r.Pids))
+	if p := PIDs(r); !laterPIDs && p != nil {
+		w.err = errors.Join(w.err, g.LimitPIDs(p))
 	}
 	if w.err != nil {
 		return fmt.Errorf("limits of control group %s: %w", g.path, w.err)
@@ -52,20 +52,40 @@ func (g *Group) LimitPIDs(p *specs.LinuxPids) error {
 	return write(file[:i], file[i+1:], value)
 }
 
+const pidsMax = "pids.max"
+
+// PIDs is the limit of processes, which may be said in two ways.
+func PIDs(r *specs.LinuxResources) *specs.LinuxPids {
+	if r == nil {
+		return nil
+	}
+	text, ok := r.Unified[pidsMax]
+	if !ok {
+		return r.Pids
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil { // max
+		n = -1
+	}
+	return &specs.LinuxPids{Limit: &n}
+}
+
 // PIDsFile is the control file of the limit of processes and what is to be
 // written to it; "" if there is nothing to limit.
 func (g *Group) PIDsFile(p *specs.LinuxPids) (file, value string) {
-	if p == nil || p.Limit == nil || *p.Limit == 0 {
+	if p == nil || p.Limit == nil {
 		return "", ""
 	}
 	dir := g.dir("pids")
-	if dir == "" {
+	switch {
+	case dir == "":
 		return "", ""
+	case *p.Limit < 0:
+		return dir + "/" + pidsMax, "max"
+	case *p.Limit == 0 && g.scope != nil: // systemd knows no such limit: as good as it
+		return dir + "/" + pidsMax, "1"
 	}
-	if *p.Limit < 0 {
-		return dir + "/pids.max", "max"
-	}
-	return dir + "/pids.max", strconv.FormatInt(*p.Limit, 10)
+	return dir + "/" + pidsMax, strconv.FormatInt(*p.Limit, 10)
 }
 
 // writer writes control files until the first error.
@@ -98,6 +118,61 @@ func (w *writer) uint(controller, file string, v *uint64) {
 	}
 }
 
+// exactInt writes a number of which 0 is one like others.
+func (w *writer) exactInt(controller, file string, v *int64) {
+	if v != nil {
+		w.set(controller, file, strconv.FormatInt(*v, 10))
+	}
+}
+
+// burst writes how much processor time may be saved up. One that the quota is
+// too small for still is written by later, once there is the new quota.
+func (w *writer) burst(file string, c *specs.LinuxCPU) (later func()) {
+	write := func() {
+		if c.Burst != nil {
+			w.set("cpu", file, strconv.FormatUint(*c.Burst, 10))
+		}
+	}
+	if w.err != nil {
+		return func() {}
+	}
+	if write(); errors.Is(w.err, unix.EINVAL) && c.Quota != nil && *c.Quota != 0 {
+		w.err = nil
+		return write
+	}
+	return func() {}
+}
+
+// hugepages limits what is reserved, where the kernel counts that, as well as
+// what is used.
+func (w *writer) hugepages(limits []specs.LinuxHugepageLimit, suffix string) {
+	for _, h := range limits {
+		value := strconv.FormatUint(h.Limit, 10)
+		w.set("hugetlb", "hugetlb."+h.Pagesize+"."+suffix, value)
+		if w.err != nil {
+			return
+		}
+		reserved := "hugetlb." + h.Pagesize + ".rsvd." + suffix
+		if _, err := read(w.g.dir("hugetlb"), reserved); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		w.set("hugetlb", reserved, value)
+	}
+}
+
+func (w *writer) rdma(limits map[string]specs.LinuxRdma) {
+	for dev, l := range limits {
+		var parts []string
+		if l.HcaHandles != nil {
+			parts = append(parts, fmt.Sprintf("hca_handle=%d", *l.HcaHandles))
+		}
+		if l.HcaObjects != nil {
+			parts = append(parts, fmt.Sprintf("hca_object=%d", *l.HcaObjects))
+		}
+		w.set("rdma", "rdma.max", dev+" "+strings.Join(parts, " "))
+	}
+}
+
 func (w *writer) v1(r *specs.LinuxResources) {
 	if len(r.Unified) > 0 {
 		w.err = errors.New("unified limits need control groups of version 2")
@@ -106,9 +181,7 @@ func (w *writer) v1(r *specs.LinuxResources) {
 	w.memoryV1(r.Memory)
 	w.cpuV1(r.CPU)
 	w.blkioV1(r.BlockIO)
-	for _, h := range r.HugepageLimits {
-		w.set("hugetlb", "hugetlb."+h.Pagesize+".limit_in_bytes", strconv.FormatUint(h.Limit, 10))
-	}
+	w.hugepages(r.HugepageLimits, "limit_in_bytes")
 	if n := r.Network; n != nil {
 		if n.ClassID != nil && *n.ClassID != 0 {
 			w.set("net_cls", "net_cls.classid", strconv.FormatUint(uint64(*n.ClassID), 10))
@@ -117,9 +190,7 @@ func (w *writer) v1(r *specs.LinuxResources) {
 			w.set("net_prio", "net_prio.ifpriomap", fmt.Sprintf("%s %d", p.Name, p.Priority))
 		}
 	}
-	if len(r.Rdma) > 0 {
-		w.err = errors.Join(w.err, errors.New("rdma limits are not supported with control groups of version 1"))
-	}
+	w.rdma(r.Rdma)
 }
 
 func (w *writer) memoryV1(m *specs.LinuxMemory) {
@@ -147,7 +218,7 @@ func (w *writer) memoryV1(m *specs.LinuxMemory) {
 	}
 	w.int("memory", "memory.soft_limit_in_bytes", m.Reservation)
 	w.int("memory", "memory.kmem.tcp.limit_in_bytes", m.KernelTCP)
-	if m.Swappiness != nil && *m.Swappiness <= 100 {
+	if m.Swappiness != nil {
 		w.set("memory", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10))
 	}
 	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
@@ -168,12 +239,22 @@ func (w *writer) cpuV1(c *specs.LinuxCPU) {
 	if c == nil {
 		return
 	}
-	w.uint("cpu", "cpu.shares", c.Shares)
+	w.exactInt("cpu", "cpu.idle", c.Idle)
+	if idle := c.Idle != nil && *c.Idle == 1; !idle { // whose weight is fixed
+		w.uint("cpu", "cpu.shares", c.Shares)
+	}
 	w.uint("cpu", "cpu.cfs_period_us", c.Period)
+	short := errors.Is(w.err, unix.EINVAL) && c.Quota != nil && *c.Quota != 0
+	if short { // for the quota that was
+		w.err = nil
+	}
+	later := w.burst("cpu.cfs_burst_us", c)
 	w.int("cpu", "cpu.cfs_quota_us", c.Quota)
-	w.uint("cpu", "cpu.cfs_burst_us", c.Burst)
+	if short {
+		w.uint("cpu", "cpu.cfs_period_us", c.Period)
+	}
+	later()
 	w.realtime(c)
-	w.int("cpu", "cpu.idle", c.Idle)
 	if c.Cpus != "" {
 		w.set("cpuset", "cpuset.cpus", c.Cpus)
 	}
@@ -193,9 +274,15 @@ func (w *writer) blkioV1(b *specs.LinuxBlockIO) {
 	if b.Weight != nil && *b.Weight != 0 {
 		w.set("blkio", prefix+"weight", strconv.Itoa(int(*b.Weight)))
 	}
+	if b.LeafWeight != nil && *b.LeafWeight != 0 {
+		w.set("blkio", "blkio.leaf_weight", strconv.Itoa(int(*b.LeafWeight)))
+	}
 	for _, d := range b.WeightDevice {
 		if d.Weight != nil {
 			w.set("blkio", prefix+"weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
+		}
+		if d.LeafWeight != nil {
+			w.set("blkio", "blkio.leaf_weight_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.LeafWeight))
 		}
 	}
 	throttle := func(file string, list []specs.LinuxThrottleDevice) {

@@ -18,29 +18,42 @@ func (w *writer) v2(r *specs.LinuxResources) {
 	w.memoryV2(r.Memory)
 	w.cpuV2(r.CPU)
 	w.ioV2(r.BlockIO)
-	for _, h := range r.HugepageLimits {
-		w.set("hugetlb", "hugetlb."+h.Pagesize+".max", strconv.FormatUint(h.Limit, 10))
-	}
+	w.hugepages(r.HugepageLimits, "max")
 	if n := r.Network; n != nil && (n.ClassID != nil && *n.ClassID != 0 || len(n.Priorities) > 0) {
 		w.err = errors.Join(w.err, errors.New("network classes need control groups of version 1"))
 	}
-	for dev, l := range r.Rdma {
-		var parts []string
-		if l.HcaHandles != nil {
-			parts = append(parts, fmt.Sprintf("hca_handle=%d", *l.HcaHandles))
-		}
-		if l.HcaObjects != nil {
-			parts = append(parts, fmt.Sprintf("hca_object=%d", *l.HcaObjects))
-		}
-		w.set("rdma", "rdma.max", dev+" "+strings.Join(parts, " "))
-	}
-	for _, file := range slices.Sorted(maps.Keys(r.Unified)) {
-		if strings.ContainsAny(file, "/") || !strings.Contains(file, ".") || strings.HasPrefix(file, "cgroup.") {
-			w.err = errors.Join(w.err, fmt.Errorf("unified limit %q: not a controller's file", file))
+	w.rdma(r.Rdma)
+	w.unified(r.Unified)
+}
+
+// unified writes files by their names, and what is said of them line by line:
+// the kernel takes one a time. The limit of processes has its own moment.
+func (w *writer) unified(files map[string]string) {
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		if err := checkUnified(file); err != nil {
+			w.err = errors.Join(w.err, err)
 			return
 		}
-		w.set("", file, r.Unified[file])
+		if file == pidsMax {
+			continue
+		}
+		if lines := strings.Split(strings.TrimSuffix(files[file], "\n"), "\n"); w.err == nil {
+			w.set("", file, lines...)
+		}
 	}
+}
+
+// checkUnified takes every controller's file, known here or not. Of those of the
+// group itself it takes limits: others would move processes, or the group away
+// from under them.
+func checkUnified(file string) error {
+	switch {
+	case strings.Contains(file, "/"), !strings.Contains(strings.Trim(file, "."), "."):
+		return fmt.Errorf("unified limit %q: not a controller's file", file)
+	case strings.HasPrefix(file, "cgroup.") && !slices.Contains([]string{"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"}, file):
+		return fmt.Errorf("unified limit %q: this file of control groups is the runtime's alone", file)
+	}
+	return nil
 }
 
 func (w *writer) memoryV2(m *specs.LinuxMemory) {
@@ -55,6 +68,10 @@ func (w *writer) memoryV2(m *specs.LinuxMemory) {
 		default:
 			w.set("memory", file, strconv.FormatInt(*v, 10))
 		}
+	}
+	if err := w.g.checkUsage(m); err != nil {
+		w.err = errors.Join(w.err, err)
+		return
 	}
 	if m.Swap != nil && *m.Swap != 0 {
 		// Here swap is counted alone, in OCI it is the sum with memory.
@@ -85,9 +102,11 @@ func (w *writer) cpuV2(c *specs.LinuxCPU) {
 	if c == nil {
 		return
 	}
-	if c.Shares != nil && *c.Shares != 0 {
+	w.exactInt("cpu", "cpu.idle", c.Idle)
+	if idle := c.Idle != nil && *c.Idle == 1; c.Shares != nil && *c.Shares != 0 && !idle { // whose weight is fixed
 		w.set("cpu", "cpu.weight", strconv.FormatUint(weight(*c.Shares), 10))
 	}
+	later := w.burst("cpu.max.burst", c)
 	if c.Quota != nil && *c.Quota != 0 || c.Period != nil && *c.Period != 0 {
 		quota, period := "max", uint64(100000)
 		if c.Quota != nil && *c.Quota > 0 {
@@ -98,8 +117,7 @@ func (w *writer) cpuV2(c *specs.LinuxCPU) {
 		}
 		w.set("cpu", "cpu.max", fmt.Sprintf("%s %d", quota, period))
 	}
-	w.uint("cpu", "cpu.max.burst", c.Burst)
-	w.int("cpu", "cpu.idle", c.Idle)
+	later()
 	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 || c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
 		w.err = errors.Join(w.err, errors.New("realtime limits need control groups of version 1"))
 	}

@@ -21,7 +21,7 @@ const unlimited = uint64(math.MaxUint64)
 // unifiedProperties are those files with one number that systemd writes, too.
 var unifiedProperties = map[string]string{
 	"memory.min": "MemoryMin", "memory.low": "MemoryLow", "memory.high": "MemoryHigh", "memory.max": "MemoryMax",
-	"memory.swap.max": "MemorySwapMax", "cpu.weight": "CPUWeight", "pids.max": "TasksMax",
+	"memory.swap.max": "MemorySwapMax", "cpu.weight": "CPUWeight",
 }
 
 // properties says limits in systemd's words. Devices are none of them: the
@@ -75,7 +75,7 @@ func properties(r *specs.LinuxResources) (out []systemd.Property, err error) {
 			continue
 		}
 		n := unlimited
-		if value != "max" {
+		if value = strings.TrimSpace(value); value != "max" {
 			if n, err = strconv.ParseUint(value, 10, 64); err != nil {
 				return nil, fmt.Errorf("unified limit %s: %q is not a number", file, value)
 			}
@@ -149,10 +149,14 @@ func ioProperties(b *specs.LinuxBlockIO, add func(string, any)) {
 func ioWeight(w uint16) uint64 { return uint64(1 + (int(w)-10)*9999/990) }
 
 func tasksMax(p *specs.LinuxPids) *systemd.Property {
-	if p == nil || p.Limit == nil || *p.Limit == 0 {
+	if p == nil || p.Limit == nil {
 		return nil
 	}
-	return &systemd.Property{Name: "TasksMax", Value: orUnlimited(*p.Limit)}
+	limit := *p.Limit
+	if limit == 0 { // which systemd refuses
+		limit = 1
+	}
+	return &systemd.Property{Name: "TasksMax", Value: orUnlimited(limit)}
 }
 
 // bitmap turns "0-2,7" into bits, the first in the lowest of the first byte.

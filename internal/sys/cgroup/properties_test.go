@@ -38,7 +38,7 @@ func TestProperties(t *testing.T) {
 		},
 		"unified": {
 			specs.LinuxResources{Unified: map[string]string{"memory.high": "5", "pids.max": "max", "hugetlb.2MB.max": "1"}},
-			props{"MemoryHigh": uint64(5), "TasksMax": unlimited},
+			props{"MemoryHigh": uint64(5)}, // processes are told by themselves
 		},
 	} {
 		list, err := properties(&tc.r)

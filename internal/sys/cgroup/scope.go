@@ -260,7 +260,7 @@ func (g *Group) tellSystemd(r *specs.LinuxResources, laterPIDs bool) error {
 	if err != nil {
 		return err
 	}
-	if p := g.tasksMax(r.Pids); p != nil {
+	if p := g.tasksMax(PIDs(r)); p != nil {
 		if n := p.Value.(uint64); laterPIDs && n < launcherTasks {
 			p.Value = uint64(launcherTasks)
 		}
@@ -284,7 +284,7 @@ func (g *Group) SettlePIDs(r *specs.LinuxResources) error {
 	if g.scope == nil || r == nil {
 		return nil
 	}
-	if p := g.tasksMax(r.Pids); p != nil && p.Value.(uint64) < launcherTasks {
+	if p := g.tasksMax(PIDs(r)); p != nil && p.Value.(uint64) < launcherTasks {
 		return g.setProperties(*p)
 	}
 	return nil
