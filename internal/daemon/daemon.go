@@ -174,10 +174,12 @@ func (d *daemon) build(ctx context.Context) (apiserver.Backends, error) {
 	if err := d.containers.Restore(ctx); err != nil {
 		return none, err
 	}
-	if err := d.volumes.Sweep(ctx, d.containers.Exists); err != nil {
-		return none, fmt.Errorf("clean up volumes: %w", err)
+	if d.containers.Complete() {
+		if err := d.volumes.Sweep(ctx, d.containers.Exists); err != nil {
+			return none, fmt.Errorf("clean up volumes: %w", err)
+		}
 	}
-	if err := d.networks.Reconcile(ctx); err != nil {
+	if err := d.networks.Reconcile(ctx, d.containers.Complete()); err != nil {
 		return none, fmt.Errorf("clean up networks: %w", err)
 	}
 	if d.builds, err = d.openBuilds(ctx); err != nil {

@@ -74,7 +74,7 @@ func TestConfigOnly(t *testing.T) {
 		t.Errorf("its subnet twice: %v", err)
 	}
 	l.restart()
-	if err := l.Reconcile(context.Background()); err != nil {
+	if err := l.Reconcile(context.Background(), true); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(plan, inspect("plan"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

@@ -362,7 +362,7 @@ func TestIPv6OutlivesTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Reconcile(t.Context()); err != nil {
+	if err := l.Reconcile(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := l.kernelPorts(); len(got) != 2 {

@@ -173,7 +173,7 @@ func TestContainersOutliveTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Reconcile(t.Context()); err != nil {
+	if err := l.Reconcile(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(fmt.Sprint(state.Endpoints, state.Ports), fmt.Sprint(web.State().Endpoints, web.State().Ports)); diff != "" && len(state.Endpoints) != len(web.Endpoints()) {
@@ -242,7 +242,7 @@ func TestCVE_2025_54388_AFlushedTableComesBack(t *testing.T) {
 	if err := fw.Add(rules.Table{Name: "somebody"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Reconcile(t.Context()); err != nil {
+	if err := l.Reconcile(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if ok, err := fw.Exists(rules.IPv4, "somebody"); !ok || err != nil {

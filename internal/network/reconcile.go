@@ -9,10 +9,16 @@ import (
 
 // Reconcile removes what belongs to nobody, after all sandboxes were adopted:
 // ports, interfaces, bridges and parents of a daemon before. Addresses need none of it:
-// those that were not adopted were never taken.
-func (m *Manager) Reconcile(ctx context.Context) error {
-	m.fw.dropStale()
+// those that were not adopted were never taken. Where not every container is
+// known, sweep is false: ports and interfaces of the others stay.
+func (m *Manager) Reconcile(ctx context.Context, sweep bool) error {
+	if sweep {
+		m.fw.dropStale()
+	}
 	err := m.fw.setNetworks(m.firewallNetworks())
+	if !sweep {
+		return err
+	}
 	veths, networks, listErr := link.Owned(m.group)
 	if listErr != nil {
 		return errors.Join(err, listErr)

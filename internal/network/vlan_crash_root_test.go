@@ -39,7 +39,7 @@ func TestVLANRestart(t *testing.T) {
 		t.Cleanup(func() { _ = got.Close(context.Background()) })
 		adopted[s] = got
 	}
-	if err := l.Reconcile(t.Context()); err != nil {
+	if err := l.Reconcile(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	a, b = adopted[a], adopted[b]
@@ -112,7 +112,7 @@ func TestVLANParentsAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = a.Close(context.Background()) })
-	if err := l.Reconcile(t.Context()); err != nil {
+	if err := l.Reconcile(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	for name, there := range map[string]bool{"dm-strayed": false, "wan0.8": false, "dm-others": true, alone: true, "wan0.7": true} {

@@ -41,6 +41,9 @@ const exitNotTold = "the exit status is unknown: the container ended after its s
 func (s *Service) exited(e runtime.Exit) {
 	c := s.index.exact(e.ID)
 	if c == nil { // removed meanwhile, or never ours
+		if s.partial {
+			return // or not known: whoever repairs its record will want to know
+		}
 		s.forget(context.WithoutCancel(s.ctx), e.ID)
 		return
 	}

@@ -912,6 +912,7 @@ type fakeRecords struct {
 	f    *failures
 	mu   sync.Mutex
 	rows map[string]Record
+	bad  map[string]bool // ids of rows that cannot be read
 	puts int
 }
 
@@ -949,10 +950,15 @@ func (r *fakeRecords) All() ([]Record, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []Record
-	for _, v := range r.rows {
+	var err error
+	for k, v := range r.rows {
+		if r.bad[k] {
+			err = fmt.Errorf("row %s: %w", k, errBoom)
+			continue
+		}
 		out = append(out, v)
 	}
-	return out, nil
+	return out, err
 }
 
 var errBoom = errors.New("boom")

@@ -16,6 +16,7 @@ type found struct {
 	runs     map[string]*runFile // run-time states; nil where a directory has none
 	live     map[string]runtime.State
 	dataDirs []string // ids that have a directory under the data root
+	partial  bool     // there are records that cannot be read
 	now      time.Time
 }
 
@@ -64,6 +65,10 @@ func planRestore(f found) restorePlan {
 		}
 		p.clearRun = append(p.clearRun, id)
 	}
+	if f.partial { // who is not known may be one of those
+		p.clearRun = nil
+		return p.sorted()
+	}
 	for _, id := range f.dataDirs {
 		if !known[id] {
 			p.throwOut = append(p.throwOut, id)
@@ -78,6 +83,10 @@ func planRestore(f found) restorePlan {
 			p.forget = append(p.forget, id)
 		}
 	}
+	return p.sorted()
+}
+
+func (p restorePlan) sorted() restorePlan {
 	slices.SortFunc(p.fates, func(a, b fate) int { return a.rec.Created.Compare(b.rec.Created) })
 	for _, list := range [][]string{p.kill, p.forget, p.throwOut, p.clearRun} {
 		slices.SortFunc(list, strings.Compare)

@@ -448,6 +448,15 @@ func TestPlanRestore(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+	t.Run("what may be of a record that cannot be read", func(t *testing.T) {
+		p := planRestore(found{
+			now: now, dataDirs: []string{"a"}, runs: map[string]*runFile{"c": nil}, partial: true,
+			live: map[string]runtime.State{"e": {ID: "e", PID: 3}, "f": {ID: "f", Exit: exit}},
+		})
+		if diff := cmp.Diff(restorePlan{}, p, cmp.AllowUnexported(restorePlan{})); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestParsePS(t *testing.T) {

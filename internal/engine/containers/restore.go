@@ -26,6 +26,7 @@ func (s *Service) Restore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restore containers: %w", err)
 	}
+	s.partial = f.partial
 	plan := planRestore(f)
 	for i := range plan.fates {
 		s.take(ctx, &plan.fates[i])
@@ -70,11 +71,11 @@ func (s *Service) find(ctx context.Context) (found, error) {
 		if len(f.records) == 0 {
 			return f, err
 		}
-		// A record that cannot be read must not cost the others; its directories
-		// are kept for whoever repairs it.
-		s.log.ErrorContext(ctx, "some containers cannot be read", "err", err)
+		// A record that cannot be read must not cost the others, nor its container:
+		// all that is not known is kept for whoever repairs it.
+		s.log.ErrorContext(ctx, "some containers cannot be read: nothing of unknown containers is removed", "err", err)
+		f.partial = true
 	}
-	broken := err != nil
 	runs, err := os.ReadDir(s.runRoot)
 	if err != nil {
 		return f, err
@@ -98,7 +99,7 @@ func (s *Service) find(ctx context.Context) (found, error) {
 		switch {
 		case isReady(e.Name()):
 			ready = append(ready, e.Name())
-		case len(e.Name()) == ids.Len && !broken:
+		case len(e.Name()) == ids.Len:
 			f.dataDirs = append(f.dataDirs, e.Name())
 		}
 	}

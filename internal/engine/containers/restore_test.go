@@ -173,6 +173,40 @@ func TestBootRemovesWhatIsNobodys(t *testing.T) {
 	w.until("the stray process is forgotten", func() bool { w.rt.mu.Lock(); defer w.rt.mu.Unlock(); return w.rt.deleted[alive] > 0 })
 }
 
+// A record that cannot be read costs its container nothing: with the next
+// daemon, whose database was repaired, it is as it was.
+func TestRecordThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	hurt, ends, rm, other := w.run("hurt"), w.run("ends"), w.run("removes", withRm), w.run("other")
+	w.down()
+	w.recs.bad = map[string]bool{hurt: true, ends: true}
+	w.boot()
+	if w.Complete() {
+		t.Error("nothing is said to be missing")
+	}
+	if w.phase(rm) != Running || w.phase(other) != Running {
+		t.Errorf("the others are %q and %q", w.phase(rm), w.phase(other))
+	}
+	w.rt.end(ends, 5)
+	w.rt.end(other, 0)
+	w.until("exits are handled", func() bool { return w.phase(other) == Exited })
+	w.recs.bad = nil
+	w.restarted()
+	w.until("it ended meanwhile", func() bool { return w.phase(ends) == Exited })
+	if in, err := w.Inspect(ctx, ends, false); err != nil || in.State.ExitCode != 5 {
+		t.Errorf("%+v %v", in.State, err)
+	}
+	if w.phase(hurt) != Running || w.phase(rm) != Running || !w.Complete() {
+		t.Errorf("it is %q", w.phase(hurt))
+	}
+	for _, id := range []string{hurt, ends, rm, other} {
+		if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+	}
+	w.nothingLeft()
+}
+
 // Between the process's start and the end of Start the daemon may be killed: the
 // next one finds the process and its network.
 func TestKilledInTheMiddleOfAStart(t *testing.T) {

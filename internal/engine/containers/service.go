@@ -89,6 +89,7 @@ type Service struct {
 	settler  *settler
 	pruning  atomic.Bool
 	now      func() time.Time
+	partial  bool // there are containers that cannot be read; set by Restore
 
 	// ctx ends with the service: exits, restarts and health checks stop then,
 	// containers do not.
@@ -231,6 +232,10 @@ func (s *Service) Counts() Counts {
 
 // Exists reports whether there is a container of this id.
 func (s *Service) Exists(id string) bool { return s.index.exact(id) != nil }
+
+// Complete reports whether every container is known: what belongs to none may be
+// removed then.
+func (s *Service) Complete() bool { return !s.partial }
 
 // ImageUser is a container that was made from an image.
 type ImageUser struct {
