@@ -117,6 +117,9 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 		s.unmountShm(c.id)
 	}
 	s.execsEnded(c)
+	if !remove { // before anybody is told: the next daemon must not think otherwise
+		s.saveExit(ctx, c, &rec)
+	}
 	c.mu.Lock()
 	waiters, answer := c.takeWaiters(false), c.answer()
 	c.mu.Unlock()
@@ -126,8 +129,6 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 		if err := s.removeLocked(ctx, c, true, closeLate); err != nil {
 			s.log.ErrorContext(ctx, "cannot remove a container that ended", "container", c.id, "err", err)
 		}
-	} else {
-		s.saveExit(ctx, c, &rec)
 	}
 	closeLate()
 	s.forget(ctx, c.id)
@@ -264,8 +265,10 @@ func (s *Service) giveUp(ctx context.Context, c *ctr) {
 	}
 	c.st.become(Exited)
 	rec := c.rec
+	c.mu.Unlock()
+	s.saveExit(ctx, c, &rec)
+	c.mu.Lock()
 	waiters, answer := c.takeWaiters(false), c.answer()
 	c.mu.Unlock()
 	notify(waiters, answer)
-	s.saveExit(ctx, c, &rec)
 }

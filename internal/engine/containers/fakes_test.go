@@ -266,6 +266,7 @@ type fakeRuntime struct {
 	// onStart and onExec may end a process at once, or refuse it.
 	onStart  func(l *runtime.Launch, p *fakeProc) error
 	onExec   func(e *runtime.Exec, p *fakeProc) error
+	onKill   func(id string)
 	ctrs     map[string]*fakeProc
 	execs    map[string]*fakeProc
 	attached map[string][]*fakeStream
@@ -408,6 +409,9 @@ func (r *fakeRuntime) stream(id, exec string) *fakeStream {
 func (r *fakeRuntime) Kill(_ context.Context, id, exec string, sig int, _ bool) error {
 	if err := r.f.at("runtime.Kill"); err != nil {
 		return err
+	}
+	if r.onKill != nil {
+		r.onKill(id)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -914,6 +918,8 @@ type fakeRecords struct {
 	rows map[string]Record
 	bad  map[string]bool // ids of rows that cannot be read
 	puts int
+	// onPut is called before a row is written.
+	onPut func(Record)
 }
 
 func (r *fakeRecords) keys() (out []string) {
@@ -928,6 +934,12 @@ func (r *fakeRecords) keys() (out []string) {
 func (r *fakeRecords) Put(k string, v Record) error {
 	if err := r.f.at("Put"); err != nil {
 		return err
+	}
+	r.mu.Lock()
+	hook := r.onPut
+	r.mu.Unlock()
+	if hook != nil {
+		hook(v)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -123,6 +123,51 @@ func TestStoppedComesBackWithTheDaemon(t *testing.T) {
 	})
 }
 
+// A person's wish is known to the next daemon from the signal on, also when the
+// exit is told to nobody but that one.
+func TestKilledInTheMiddleOfAStop(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box", withPolicy(container.RestartPolicyUnlessStopped, 0))
+	var saved []byte
+	w.rt.onKill = func(id string) { saved, _ = os.ReadFile(filepath.Join(w.runDir(id), stateName)) }
+	if err := w.Stop(ctx, id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.down()
+	if err := os.WriteFile(filepath.Join(w.runDir(id), stateName), saved, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.rt.ctrs[id] = &fakeProc{id: id, pid: 101, started: time.Now()}
+	w.rt.end(id, 143)
+	w.restarted()
+	w.Resume(ctx)
+	if p := w.phase(id); p != Exited {
+		t.Errorf("stopped, it is %s after a restart of the daemon", p)
+	}
+}
+
+// Nobody is told of an end before it is kept.
+func TestExitIsKeptBeforeItIsTold(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box", withPolicy(container.RestartPolicyUnlessStopped, 0))
+	w.until("its start is kept", func() bool { w.recs.mu.Lock(); defer w.recs.mu.Unlock(); return w.recs.rows[id].Last.Phase == Running })
+	told := w.waitFor(id, container.WaitConditionNextExit)
+	early := make(chan bool, 10)
+	w.recs.mu.Lock()
+	w.recs.onPut = func(Record) {
+		time.Sleep(20 * time.Millisecond)
+		early <- len(told) > 0
+	}
+	w.recs.mu.Unlock()
+	if err := w.Stop(ctx, id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if recv(t, early) {
+		t.Error("told of an end that is not kept")
+	}
+	recv(t, told)
+}
+
 func TestReboot(t *testing.T) {
 	w := newWorld(t)
 	always := w.run("always", withPolicy("always", 0))

@@ -158,7 +158,8 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 	defer done()
 	c.mu.Lock()
 	phase, rec := c.st.Phase, c.rec
-	if phase.active() && stay {
+	// Who restarts it wants it to run, also if that is cut short.
+	if phase.active() && stay && !c.restarting {
 		c.st.Stopped = true
 	}
 	c.mu.Unlock()
@@ -170,6 +171,11 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 		return nil
 	case !phase.live():
 		return errNotRunning(c.id)
+	case stay && !rec.HostConfig.RestartPolicy.IsNone():
+		// The next daemon, if this one is killed, may be the one that hears of its end.
+		if err := s.saveRun(c); err != nil {
+			return err
+		}
 	}
 	err = s.o.Runtime.Kill(ctx, c.id, "", int(sig), false)
 	switch {
