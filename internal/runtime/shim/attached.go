@@ -55,6 +55,7 @@ func (h *hub) join(conn *net.UnixConn, k key, want runtime.Attach) *attached {
 	if h.ended {
 		return nil
 	}
+	c.rushed = h.hurried
 	h.clients = append(h.clients, c)
 	return c
 }

@@ -3,11 +3,14 @@
 package shim
 
 import (
+	"io"
 	"log/slog"
 	"os"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
@@ -62,5 +65,52 @@ func TestStuckLogEnds(t *testing.T) {
 				t.Errorf("%d bytes were logged", n)
 			}
 		})
+	}
+}
+
+// TestStuckClientEnds: a client that does not read does not hold back the end of
+// its container, and is sent all of it once it does.
+func TestStuckClientEnds(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := socket(ends[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := socket(ends[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = theirs.Close() }()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub(slog.New(slog.DiscardHandler), runtime.IO{})
+	c := h.join(ours, key{}, runtime.Attach{Stdout: true})
+	go h.serve(c)
+	h.start(&bufferPool{}, nil, nil, r)
+	text := make([]byte, 64<<10)
+	printed := 0
+	for stuck := false; !stuck; { // what fits nowhere any more is still printed
+		_ = w.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		n, err := w.Write(text)
+		printed += n
+		stuck = err != nil
+	}
+	_ = w.Close()
+	ended := make(chan struct{})
+	go func() { h.finish(10 * time.Millisecond); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the client")
+	}
+	_ = theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
+	got, err := io.ReadAll(theirs)
+	if err != nil || len(got) < printed {
+		t.Errorf("the client got %d bytes of %d: %v", len(got), printed, err)
 	}
 }

@@ -39,6 +39,7 @@ type hub struct {
 	used    bool          // a process has it
 	begun   chan struct{} // closed once it carries, or never will
 	ended   bool          // nothing will come any more
+	hurried bool          // nobody holds the output back any more
 	halted  bool          // nobody reads or writes: the shim is being replaced
 	relays  bool          // a terminal is joined with passed descriptors
 	logErr  bool
@@ -216,7 +217,8 @@ func (h *hub) print(stream byte, at time.Time, p []byte) {
 }
 
 // finish waits for the rest of the output after the process has ended: up to
-// grace for orphans that hold the streams open. Then the clients' streams end.
+// grace for orphans that hold the streams open, and for clients that are slow to
+// take it: what is left is queued for them. Then the clients' streams end.
 func (h *hub) finish(grace time.Duration) {
 	done := make(chan struct{})
 	go func() { h.copying.Wait(); close(done) }()
@@ -230,6 +232,7 @@ func (h *hub) finish(grace time.Duration) {
 			_ = f.SetReadDeadline(time.Now())
 		}
 		h.release()
+		h.hurryAll()
 		h.mu.Unlock()
 		<-done
 	}
@@ -306,6 +309,12 @@ func (h *hub) idle() bool {
 func (h *hub) hurry() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.hurryAll()
+}
+
+// hurryAll is hurry with h.mu held.
+func (h *hub) hurryAll() {
+	h.hurried = true
 	for _, c := range h.clients {
 		c.hurry()
 	}
