@@ -10,6 +10,7 @@ import (
 	apievents "github.com/moby/moby/api/types/events"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
@@ -41,10 +42,9 @@ const exitNotTold = "the exit status is unknown: the container ended after its s
 func (s *Service) exited(e runtime.Exit) {
 	c := s.index.exact(e.ID)
 	if c == nil { // removed meanwhile, or never ours
-		if s.partial {
-			return // or not known: whoever repairs its record will want to know
+		if s.mayForget(e.ID) {
+			s.forget(context.WithoutCancel(s.ctx), e.ID)
 		}
-		s.forget(context.WithoutCancel(s.ctx), e.ID)
 		return
 	}
 	done, err := c.turn(s.ctx)
@@ -53,6 +53,13 @@ func (s *Service) exited(e runtime.Exit) {
 	}
 	defer done()
 	s.ended(context.WithoutCancel(s.ctx), c, e)
+}
+
+// mayForget tells whether nobody else wants to know how an unknown container
+// ended: not who waits for a build step's exit, whose ids are shorter than those
+// of containers, and not who repairs a record that could not be read.
+func (s *Service) mayForget(id string) bool {
+	return s.strays[id] || len(id) == ids.Len && !s.partial
 }
 
 // forget has the runtime drop what it knows of an ended container.

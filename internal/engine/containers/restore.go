@@ -36,6 +36,9 @@ func (s *Service) Restore(ctx context.Context) error {
 			s.log.ErrorContext(ctx, "cannot restore container", "container", ft.rec.ID, "name", ft.rec.Name, "err", err)
 		}
 	}
+	for _, id := range plan.kill {
+		s.strays[id] = true
+	}
 	// Only now, so that an exit finds its container settled; none is missed, the
 	// shim tells again of those it still knows.
 	if err := s.watch(); err != nil {

@@ -252,6 +252,23 @@ func TestRecordThatCannotBeRead(t *testing.T) {
 	w.nothingLeft()
 }
 
+// The shim tells of all exits. That of a build step is the builder's.
+func TestExitOfABuildStep(t *testing.T) {
+	w := newWorld(t)
+	step, gone, left := "rkq2qpwaz93mecl2hbyvfqegu", ids.New(), "b4tjdvmzoal6hsl3ngc6vlkpt"
+	w.rt.ctrs[step], w.rt.ctrs[gone] = &fakeProc{id: step, pid: 5}, &fakeProc{id: gone, pid: 6}
+	w.rt.end(step, 0)
+	w.rt.end(gone, 0)
+	w.until("a container of nobody is forgotten", func() bool { w.rt.mu.Lock(); defer w.rt.mu.Unlock(); return w.rt.deleted[gone] > 0 })
+	w.down()
+	if w.rt.deleted[step] > 0 {
+		t.Error("nobody can ask for the step's exit any more")
+	}
+	w.rt.ctrs[left] = &fakeProc{id: left, pid: 7} // of a daemon before
+	w.boot()
+	w.nothingLeft()
+}
+
 // Between the process's start and the end of Start the daemon may be killed: the
 // next one finds the process and its network.
 func TestKilledInTheMiddleOfAStart(t *testing.T) {

@@ -89,7 +89,10 @@ type Service struct {
 	settler  *settler
 	pruning  atomic.Bool
 	now      func() time.Time
-	partial  bool // there are containers that cannot be read; set by Restore
+
+	// Set by Restore, before exits are watched for.
+	partial bool            // there are containers that cannot be read
+	strays  map[string]bool // what it kills since nobody has it
 
 	// ctx ends with the service: exits, restarts and health checks stop then,
 	// containers do not.
@@ -159,7 +162,7 @@ func New(o Options) (*Service, error) {
 		o.Pool = 4
 	}
 	s := &Service{
-		o: o, log: o.Log, index: newIndex(), execs: newExecTable(), now: time.Now,
+		o: o, log: o.Log, strays: map[string]bool{}, index: newIndex(), execs: newExecTable(), now: time.Now,
 		dataRoot: filepath.Join(o.DataRoot, "containers"),
 		runRoot:  filepath.Join(o.ExecRoot, "containers"),
 	}
