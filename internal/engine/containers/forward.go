@@ -9,6 +9,9 @@ import (
 // send: docker's figure.
 const forwardGrace = 10 * time.Second
 
+// forwardRetry is how soon it is tried again to send a log on, at first.
+const forwardRetry = 100 * time.Millisecond
+
 // forwardLog begins to send a container's log on, if its driver does that. The
 // caller has the turn.
 func (s *Service) forwardLog(c *ctr, rec *Record, start bool) error {
@@ -50,12 +53,54 @@ func (c *ctr) finishForward() {
 func (s *Service) resumeForward(ctx context.Context, c *ctr, live bool) {
 	rec := c.record()
 	if err := s.forwardLog(c, &rec, false); err != nil {
-		s.log.ErrorContext(ctx, "cannot send a container's log on", "container", c.id, "err", err)
+		s.log.ErrorContext(ctx, "cannot send a container's log on yet", "container", c.id, "err", err)
+		s.tasks.run(func() { s.retryForward(c) })
 		return
 	}
 	if !live {
 		c.finishForward()
 	}
+}
+
+// retryForward tries until it can be sent: where the driver's socket is away, say,
+// and the container would soon wait for room in its log.
+func (s *Service) retryForward(c *ctr) {
+	for wait := forwardRetry; ; wait = min(2*wait, maxDelay) {
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+			t.Stop()
+			return
+		}
+		if s.forwardAgain(c) {
+			return
+		}
+	}
+}
+
+// forwardAgain is true if there is nothing to try any more.
+func (s *Service) forwardAgain(c *ctr) bool {
+	done, err := c.turn(s.ctx)
+	if err != nil {
+		return true
+	}
+	defer done()
+	c.mu.Lock()
+	over, live, rec := c.removed || c.forward != nil, c.st.Phase.live(), c.rec
+	c.mu.Unlock()
+	if over {
+		return true
+	}
+	if err := s.forwardLog(c, &rec, false); err != nil {
+		s.log.DebugContext(s.ctx, "cannot send a container's log on yet", "container", c.id, "err", err)
+		return false
+	}
+	if !live {
+		c.finishForward()
+	}
+	s.log.InfoContext(s.ctx, "a container's log is sent on again", "container", c.id)
+	return true
 }
 
 // stopForward ends the sending at once, if there is any.

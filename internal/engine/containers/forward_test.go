@@ -18,6 +18,7 @@ type sendingLogs struct {
 	fakeLogs
 	mu    sync.Mutex // guards all
 	err   error      // of a start
+	away  error      // of what goes on
 	slow  bool       // what is sent has no end
 	calls []string
 }
@@ -51,6 +52,10 @@ func (l *sendingLogs) Forward(_ context.Context, _ *Record, start bool) (LogForw
 		return nil, l.err
 	}
 	what := "resumed"
+	if !start && l.away != nil {
+		l.calls = append(l.calls, "failed")
+		return nil, l.away
+	}
 	if start {
 		what = "started"
 	}
@@ -168,5 +173,38 @@ func TestRemovalWaitsForTheLog(t *testing.T) {
 	w.cancel(errClosed)
 	if err := recv(t, removed); err != nil {
 		t.Error(err)
+	}
+}
+
+// What cannot be sent when a daemon starts is sent once it can: the container
+// may be waiting for room in its log.
+func TestLogIsSentOnLater(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		w, l := sendingWorld(t)
+		id := w.run("box")
+		w.down()
+		l.mu.Lock()
+		l.away, l.calls = errBoom, nil
+		l.mu.Unlock()
+		w.boot()
+		want := "resumed"
+		if ends {
+			ended := w.waitFor(id, container.WaitConditionNotRunning)
+			w.rt.end(id, 0)
+			recv(t, ended)
+			want = "resumed finished"
+		}
+		l.mu.Lock()
+		if l.calls[0] != "failed" {
+			t.Errorf("%q", l.calls)
+		}
+		l.away, l.calls = nil, nil
+		l.mu.Unlock()
+		var got string
+		w.until("it is sent", func() bool { got += l.took(); return got != "" })
+		time.Sleep(10 * time.Millisecond)
+		if got += " " + l.took(); strings.TrimSpace(got) != want {
+			t.Errorf("ended %v: %q", ends, got)
+		}
 	}
 }
