@@ -102,7 +102,9 @@ func (s *server) adoptProcess(c *container, p *process) {
 			}
 		}
 	} else {
-		err = s.findProcess(c, p)
+		if p.rec.drafted == nil {
+			err = s.findProcess(c, p)
+		}
 		e = s.findStreams(c, p)
 	}
 	s.vault.take(p.parts(e))
@@ -111,6 +113,10 @@ func (s *server) adoptProcess(c *container, p *process) {
 	p.hub.journals = journals(c.dir, &p.rec, out)
 	p.hub.recover(out)
 	p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
+	if d := p.rec.drafted; d != nil {
+		s.settle(c, p, *d)
+		return
+	}
 	if err != nil {
 		s.settle(c, p, runtime.Exit{ID: c.id, ExecID: p.rec.ExecID, PID: p.rec.PID, Code: 255, Unknown: true, At: time.Now()})
 		return

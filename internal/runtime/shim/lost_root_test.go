@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
 )
 
@@ -82,5 +83,48 @@ func TestUnknownProcessEnds(t *testing.T) {
 	waitFor(t, func() bool { return unix.Kill(st.PID, 0) != nil })
 	if exists(dir) {
 		t.Error("its directory is left")
+	}
+}
+
+// How a process ended outlives a shim that is killed while it still reads what
+// was printed, even where the kernel tells nobody else: from before it is reaped
+// on it is on disk.
+func TestExitOutlivesShimThatReads(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	exits, err := c.Events(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := runtimetest.Launch(t, lower, "reads", "sleep", "1000")
+	if _, err := c.Start(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	command := *l.Spec.Process
+	command.Args = []string{"sh", "-c", "sleep 1000 & exit 3"} // which holds the pipes
+	st, err := c.Exec(t.Context(), &runtime.Exec{ContainerID: "reads", ExecID: "e", Process: &command})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim, err := c.Hello(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return unix.Kill(st.PID, 0) != nil })
+	for _, pid := range append([]int{shim}, keepers(t, c.o.RunDir)...) {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := <-exits; e.ExecID != "e" || e.Code != 3 || e.Unknown {
+		t.Errorf("exit %+v", e)
+	}
+	if err := c.Kill(t.Context(), "reads", "", 9, true); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-exits; e.ID != "reads" {
+		t.Errorf("exit %+v", e)
+	}
+	if err := c.Delete(t.Context(), "reads"); err != nil {
+		t.Error(err)
 	}
 }

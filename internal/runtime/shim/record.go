@@ -33,11 +33,16 @@ type record struct {
 	After    *aftermath        `json:"after,omitempty"`
 
 	Exit *runtime.Exit `json:"exit,omitempty"`
+
+	// drafted is how it ended, where the shim was killed before all was read that
+	// it had printed.
+	drafted *runtime.Exit
 }
 
 func (r *record) path(dir string) string { return filepath.Join(dir, "p-"+r.ExecID) }
 
-// draft is where the record is of a process that is not the command yet.
+// draft is where the record is of a process that is not the command yet, or has
+// ended and is not settled yet.
 func (r *record) draft(dir string) string { return r.path(dir) + draftSuffix }
 
 const draftSuffix = "~"
@@ -99,27 +104,38 @@ func loadRecords(dir string) ([]record, error) {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, e.Name()), err)
 		}
+		if d := readDraft(r.draft(dir)); d.Exit != nil && d.PID == r.PID && d.Ticks == r.Ticks {
+			r.drafted = d.Exit
+		}
 		out = append(out, r)
 	}
 	return out, nil
 }
 
+// readDraft reads a draft; one that is not there or cut short is empty.
+func readDraft(path string) (r record) {
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &r) != nil {
+		return record{}
+	}
+	return r
+}
+
 // killDrafts ends the processes that had not become what was asked for when the
-// shim was killed: nobody was told of them.
+// shim was killed: nobody was told of them. Drafts of exits stay.
 func killDrafts(dir string) error {
 	drafts, err := filepath.Glob(filepath.Join(dir, "p-*"+draftSuffix))
 	if err != nil {
 		return err
 	}
 	for _, path := range drafts {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		var r record
 		// One that is cut short is of a process that was never let go on, or a
 		// second one beside a record that is whole.
-		if json.Unmarshal(data, &r) == nil && r.Exit == nil {
+		r := readDraft(path)
+		if r.Exit != nil {
+			continue
+		}
+		if r.PID > 0 {
 			if fd, err := proc.Open(r.PID, r.Ticks); err == nil {
 				err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 				_ = unix.Close(fd)

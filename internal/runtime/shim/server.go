@@ -13,6 +13,7 @@
 //	keep.sock      of the keeper
 //	parked/N     link to the control group of a child that waits for a container
 //	c/ID/p-EXEC    record of a process: pid, start time, streams; later how it ended
+//	c/ID/p-EXEC~   the same of one that is not the command yet, or not settled yet
 //	c/ID/N-EXEC    fifo of stream N
 //	c/ID/jN        journal of stream N: what is between its fifo and the log
 //	c/ID/root      where the container's root is mounted before it becomes "/"

@@ -310,6 +310,7 @@ func (s *server) discard(c *container, p *process, child *newborn) {
 	if _, err := s.await(p, func() bool { return true }); err != nil {
 		s.warn(c.id, err)
 	}
+	p.reap()
 	_ = p.pidfd.Close()
 }
 

@@ -39,8 +39,8 @@ func (s *server) watch(c *container, p *process) {
 
 var errHeld = errors.New("not now")
 
-// await waits for the end, holding no thread, and returns the wait status. Begin
-// may forbid to reap: then it is errHeld.
+// await waits for the end, holding no thread, and returns the wait status; the
+// process is still to be reaped. Begin may forbid to go on: then it is errHeld.
 func (s *server) await(p *process, begin func() bool) (unix.WaitStatus, error) {
 	rc, err := p.pidfd.SyscallConn()
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *server) await(p *process, begin func() bool) (unix.WaitStatus, error) {
 		}
 		begun = true
 		if p.child {
-			status, serr = proc.Wait(int(fd))
+			status, serr = proc.Peek(int(fd))
 		} else {
 			status, serr = adoptedExit(int(fd), &p.rec)
 		}
@@ -89,14 +89,36 @@ func adoptedExit(fd int, r *record) (unix.WaitStatus, error) {
 	return 0, unix.ENODATA
 }
 
-// settle records and tells an exit: first what it printed is all read, then the
-// record is on disk, then anybody hears of it.
+// reap lets the kernel forget a child that has ended.
+func (p *process) reap() {
+	if p.child {
+		_ = p.control(func(fd int) error { _, err := proc.Wait(fd); return err })
+	}
+}
+
+// ending is the record of a process with its exit.
+func (s *server) ending(p *process, exit runtime.Exit) record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec := p.rec
+	rec.Exit = &exit
+	return rec
+}
+
+// settle records and tells an exit: first it is on disk as one that the next shim
+// goes on with, then the kernel may forget it; then what it printed is all read,
+// then the record is whole, then anybody hears of it.
 func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 	first := p.rec.ExecID == ""
 	if first {
 		if n, err := c.group.OOMKills(); err == nil && n > 0 {
 			exit.OOM = true
 		}
+	}
+	rec := s.ending(p, exit)
+	derr := rec.write(c.dir)
+	p.reap()
+	if first {
 		s.letScopeGo(c)
 		if !c.own {
 			// Nothing else ends those it left behind.
@@ -107,9 +129,12 @@ func (s *server) settle(c *container, p *process, exit runtime.Exit) {
 	removeFifos(c.dir, p.rec.ExecID)
 	s.mu.Lock()
 	p.rec.Exit = &exit
-	rec := p.rec
 	s.mu.Unlock()
-	if err := rec.save(c.dir); err != nil {
+	finish := rec.begun
+	if derr != nil {
+		finish = rec.save // there may be room by now
+	}
+	if err := finish(c.dir); err != nil {
 		s.log.Error("an exit is not recorded", "container", c.id, "exec", p.rec.ExecID, "err", err)
 	}
 	s.mu.Lock()

@@ -68,10 +68,15 @@ func Open(pid int, ticks uint64) (int, error) {
 }
 
 // Wait reaps the child behind pidfd, which must have ended.
-func Wait(pidfd int) (unix.WaitStatus, error) {
+func Wait(pidfd int) (unix.WaitStatus, error) { return wait(pidfd, 0) }
+
+// Peek is Wait that leaves the child to be reaped.
+func Peek(pidfd int) (unix.WaitStatus, error) { return wait(pidfd, unix.WNOWAIT) }
+
+func wait(pidfd, flags int) (unix.WaitStatus, error) {
 	var info siginfoChld
 	for {
-		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, uintptr(pidfd), uintptr(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG, 0, 0)
+		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, uintptr(pidfd), uintptr(unsafe.Pointer(&info)), uintptr(unix.WEXITED|unix.WNOHANG|flags), 0, 0)
 		if errno == unix.EINTR {
 			continue
 		}
