@@ -616,11 +616,12 @@ func (s *fakeSandbox) Close(context.Context) error {
 // ---- images
 
 type fakeImages struct {
-	f      *failures
-	mu     sync.Mutex
-	pins   map[string]int
-	config dockerspec.DockerOCIImageConfig
-	last   Commit
+	f       *failures
+	mu      sync.Mutex
+	pins    map[string]int
+	onUnpin func(id string) // is called before a pin goes
+	config  dockerspec.DockerOCIImageConfig
+	last    Commit
 }
 
 func (i *fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform) (*Image, error) {
@@ -640,6 +641,9 @@ func (i *fakeImages) Lowers(context.Context, *Image) ([]string, error) {
 }
 
 func (i *fakeImages) Unpin(_ context.Context, _, id string) error {
+	if i.onUnpin != nil {
+		i.onUnpin(id)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	delete(i.pins, id)

@@ -120,15 +120,19 @@ func (s *Service) removeLocked(ctx context.Context, c *ctr, volumes bool, late f
 		return err
 	}
 	s.drainForward(ctx, c)
+	if rec.HostConfig.IpcMode.IsShareable() { // left by a start that was cut short
+		s.unmountShm(c.id)
+	}
 	s.removeRunDir(c.id)
+	// As long as its directory is in its place the next boot knows of the pin.
+	if rec.ImageID != "" {
+		s.unpin(ctx, rec.ImageID, c.id)
+	}
 	s.throwLayer(s.dataDir(c.id), rec.LayerSize)
 	for _, m := range rec.Mounts {
 		if m.Type == mount.TypeVolume {
 			s.giveBack(ctx, m, c.id, volumes)
 		}
-	}
-	if rec.ImageID != "" {
-		s.unpin(ctx, rec.ImageID, c.id)
 	}
 	s.execs.drop(c.id)
 

@@ -54,8 +54,8 @@ func (s *Service) Restore(ctx context.Context) error {
 		s.forget(ctx, id)
 	}
 	for _, id := range plan.throwOut {
-		s.throwLayer(s.dataDir(id), anySize)
 		s.unpin(ctx, "", id)
+		s.throwLayer(s.dataDir(id), anySize)
 	}
 	for _, id := range plan.clearRun {
 		s.unmountShm(id)
@@ -193,6 +193,9 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 	if !ft.remove {
 		s.resumeForward(ctx, c, ft.adopt || ft.exit != nil)
 	}
+	if !ft.adopt && ft.rec.HostConfig.IpcMode.IsShareable() {
+		s.unmountShm(c.id) // of a start that was cut short
+	}
 	switch {
 	case ft.exit != nil:
 		s.ended(ctx, c, *ft.exit)
@@ -204,7 +207,6 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		c.mu.Unlock()
 		return s.saveRun(c)
 	case ft.remove:
-		s.unmountShm(c.id)
 		return s.removeLocked(ctx, c, true, nil)
 	case ft.restart:
 		// In docker's list it is "restarting" until its turn comes. Its next end is

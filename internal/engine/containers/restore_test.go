@@ -269,6 +269,52 @@ func TestExitOfABuildStep(t *testing.T) {
 	w.nothingLeft()
 }
 
+// A pin outlives no directory: by that the next boot knows of it.
+func TestPinGoesBeforeTheDirectory(t *testing.T) {
+	w := newWorld(t)
+	id, stray := w.create("box"), ids.New()
+	w.images.pins[id], w.images.pins[stray] = 1, 1
+	unpinned := 0
+	w.images.onUnpin = func(id string) {
+		unpinned++
+		if _, err := os.Stat(w.dataDir(id)); err != nil {
+			t.Errorf("the next boot would not know of the pin: %v", err)
+		}
+	}
+	if err := w.Remove(ctx, id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.down()
+	if err := os.Mkdir(w.dataDir(stray), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.boot()
+	w.nothingLeft()
+	if unpinned != 2 {
+		t.Errorf("%d pins went", unpinned)
+	}
+}
+
+// Shared memory that was mounted for a start that a kill cut short goes with the
+// next boot, or with its container.
+func TestSharedMemoryOfACutStart(t *testing.T) {
+	w := newWorld(t)
+	shared := withHost(func(h *container.HostConfig) { h.IpcMode = "shareable" })
+	runs, cut := w.run("runs", shared), w.create("cut", shared)
+	_ = w.shm.Mount(w.shmDir(cut), 1)
+	w.restarted()
+	if w.shm.mounted[w.shmDir(cut)] || !w.shm.mounted[w.shmDir(runs)] {
+		t.Errorf("mounted: %v", w.shm.mounted)
+	}
+	_ = w.shm.Mount(w.shmDir(cut), 1)
+	for _, id := range []string{runs, cut} {
+		if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.nothingLeft()
+}
+
 // Between the process's start and the end of Start the daemon may be killed: the
 // next one finds the process and its network.
 func TestKilledInTheMiddleOfAStart(t *testing.T) {
