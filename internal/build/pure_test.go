@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/snapshot"
@@ -98,6 +99,35 @@ func TestRootfsOf(t *testing.T) {
 				t.Errorf("%v %s", ok, d)
 			}
 		})
+	}
+}
+
+// TestStubsOpenNothing has a step that puts a pipe, which blocks who opens it,
+// in place of the directory that a mount point was made in.
+func TestStubsOpenNothing(t *testing.T) {
+	top, lower := t.TempDir(), t.TempDir()
+	s, err := newStubs(Rootfs{Upper: top, Lower: []string{lower}}, []bkexec.Mount{{Dest: "/a/b"}, {Dest: "/c/d/e"}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(top, "a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(top, "c/d/e"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { s.remove(t.Context(), slog.New(slog.DiscardHandler)); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits")
+	}
+	if _, err := os.Lstat(filepath.Join(top, "c")); !os.IsNotExist(err) {
+		t.Errorf("a stub stays: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(top, "a")); err != nil {
+		t.Errorf("the step's own is gone: %v", err)
 	}
 }
 

@@ -9,17 +9,18 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"time"
 
 	bkexec "github.com/moby/buildkit/executor"
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
 // stubs are the empty files and directories that the launcher makes in a
 // step's root to mount something on. They must not become part of the layer.
 //
-// Everything goes through descriptors of the root's own directories (os.Root):
-// a link that a step left cannot lead out of them.
+// Everything goes through descriptors of the root's own directories: a link that
+// a step left cannot lead out of them.
 type stubs struct {
 	top   string   // where the step's changes are: the upper directory, or the bound one
 	paths []string // what did not exist before, deepest first within a chain
@@ -68,12 +69,12 @@ func (s *stubs) remove(ctx context.Context, log *slog.Logger) {
 	if len(s.paths) == 0 {
 		return
 	}
-	root, err := os.OpenRoot(s.top)
+	root, err := unix.Open(s.top, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		log.WarnContext(ctx, "cannot remove mount stubs", "dir", s.top, "error", err)
 		return
 	}
-	defer func() { _ = root.Close() }()
+	defer func() { _ = unix.Close(root) }()
 	for _, p := range s.paths {
 		if err := removeStub(root, strings.TrimPrefix(p, "/")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			log.DebugContext(ctx, "a mount stub stays", "path", p, "error", err)
@@ -81,33 +82,34 @@ func (s *stubs) remove(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func removeStub(root *os.Root, p string) error {
-	dir, err := root.OpenRoot(path.Dir(p))
+// removeStub only names things: the step may have put a pipe or a device in the
+// place of each of them.
+func removeStub(root int, p string) error {
+	dir, err := mnt.DirBelow(root, path.Dir(p))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = dir.Close() }()
+	defer func() { _ = unix.Close(dir) }()
 	name := path.Base(p)
-	st, err := dir.Lstat(name)
-	if err != nil {
+	var st, parent unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if !st.IsDir() && (!st.Mode().IsRegular() || st.Size() != 0) {
+	flags := 0
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR:
+		flags = unix.AT_REMOVEDIR // fails if something is in it
+	case kind != unix.S_IFREG || st.Size != 0:
 		return nil
 	}
+	if err := unix.Fstat(dir, &parent); err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(dir, name, flags); err != nil {
+		return err
+	}
 	// Keep the times of the directory, so that a build can be reproduced.
-	parent, err := dir.Stat(".")
-	if err != nil {
-		return err
-	}
-	if err := dir.Remove(name); err != nil { // fails for a directory with something in it
-		return err
-	}
-	atime := parent.ModTime()
-	if sys, ok := parent.Sys().(*syscall.Stat_t); ok {
-		atime = time.Unix(sys.Atim.Unix())
-	}
-	return dir.Chtimes(".", atime, parent.ModTime())
+	return unix.UtimesNanoAt(dir, "", []unix.Timespec{parent.Atim, parent.Mtim}, unix.AT_EMPTY_PATH)
 }
 
 // view reads an overlay's merged names from its directories, without mounting it.
@@ -236,7 +238,7 @@ func whiteout(st fs.FileInfo) bool {
 }
 
 func opaque(l *os.Root, dir string) bool {
-	f, err := l.Open(dir)
+	f, err := l.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0) // a directory, or nothing is opened
 	if err != nil {
 		return false
 	}

@@ -4,72 +4,84 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
 // Inherit gives the implicit directories of a layer in dir the owner, mode and
 // time they have below: lowers are the directories of the layers under it,
-// topmost first.
+// topmost first. What is in the layers came from strangers: it is only named,
+// and opened never.
 func Inherit(dir string, implicit, lowers []string) error {
+	if len(implicit) == 0 {
+		return nil
+	}
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	for _, d := range append([]string{dir}, lowers...) {
+		fd, err := unix.Open(d, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: d, Err: err}
+		}
+		fds = append(fds, fd)
+	}
 	for _, name := range implicit {
-		if err := inherit(dir, name, lowers); err != nil {
+		if err := inherit(fds[0], name, fds[1:]); err != nil {
 			return fmt.Errorf("attributes of %q: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func inherit(dir, name string, lowers []string) error {
+func inherit(dir int, name string, lowers []int) error {
 	for _, l := range lowers {
-		root, err := os.OpenRoot(l)
-		if err != nil {
-			return err
-		}
 		var st unix.Stat_t
-		f, err := root.Open(name)
-		_ = root.Close()
-		if errors.Is(err, os.ErrNotExist) {
+		err := withDir(l, name, func(fd int) error { return unix.Fstat(fd, &st) })
+		switch {
+		case errors.Is(err, unix.ENOENT):
 			continue
-		}
-		if err != nil {
-			return nil // a link out of the layer, or no directory: nothing to inherit
-		}
-		err = unix.Fstat(int(f.Fd()), &st)
-		_ = f.Close()
-		if err != nil {
+		case noDirectory(err):
+			return nil // nothing to inherit
+		case err != nil:
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return nil
+		err = withDir(dir, name, func(fd int) error { return takeOn(fd, &st) })
+		if errors.Is(err, unix.ENOENT) || noDirectory(err) {
+			return nil // a later entry of the archive replaced it
 		}
-		up, err := os.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = up.Close() }()
-		if err := up.Lchown(name, int(st.Uid), int(st.Gid)); err != nil {
-			return err
-		}
-		if err := up.Chmod(name, os.FileMode(st.Mode&0o777)|specialBits(st.Mode)); err != nil {
-			return err
-		}
-		t := time.Unix(st.Mtim.Sec, st.Mtim.Nsec)
-		return up.Chtimes(name, t, t)
+		return err
 	}
 	return nil
 }
 
-func specialBits(mode uint32) (m os.FileMode) {
-	if mode&unix.S_ISUID != 0 {
-		m |= os.ModeSetuid
+// withDir calls do with a descriptor that only names the directory.
+func withDir(base int, name string, do func(fd int) error) error {
+	fd, err := mnt.DirBelow(base, name)
+	if err != nil {
+		return err
 	}
-	if mode&unix.S_ISGID != 0 {
-		m |= os.ModeSetgid
+	defer func() { _ = unix.Close(fd) }()
+	return do(fd)
+}
+
+// noDirectory reports that there was something else in the way, or a link.
+func noDirectory(err error) bool {
+	return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+func takeOn(fd int, st *unix.Stat_t) error {
+	if err := unix.Fchownat(fd, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
+		return os.NewSyscallError("chown", err)
 	}
-	if mode&unix.S_ISVTX != 0 {
-		m |= os.ModeSticky
+	if err := unix.Chmod(selfFD(fd), st.Mode&0o7777); err != nil {
+		return os.NewSyscallError("chmod", err)
 	}
-	return m
+	ts := []unix.Timespec{st.Mtim, st.Mtim}
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH))
 }

@@ -209,6 +209,24 @@ func OpenBelow(root int, dir, sub string) (int, error) {
 	return -1, fmt.Errorf("cannot access path %s: %w", filepath.Join("/", dir, sub), err)
 }
 
+// DirBelow names the directory at path below dir, if there are only directories
+// on the way, and no link. Nothing else is ever opened, whatever is there: a pipe
+// would let its opener wait, and a device of the host may act.
+func DirBelow(dir int, path string) (int, error) {
+	if path == "" {
+		path = "."
+	}
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	fd, err := openat2(dir, path, &how)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
 func openat2(dir int, path string, how *unix.OpenHow) (fd int, err error) {
 	for range 128 { // EAGAIN: something was renamed meanwhile
 		fd, err = unix.Openat2(dir, path, how)
