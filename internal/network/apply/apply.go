@@ -24,7 +24,7 @@ type Firewall struct {
 
 // Open connects to the nftables of the calling thread's network namespace.
 func Open() (*Firewall, error) {
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(roomy))
 	if err != nil {
 		return nil, fmt.Errorf("connect to nftables: %w", err)
 	}
@@ -84,8 +84,13 @@ func (f *Firewall) add(t rules.Table, id *uint32) error {
 		}
 		*id++
 		ns.ID = *id // within the transaction; the library's own counter is not guarded
-		if err := f.conn.AddSet(ns, elements(s.Elements)); err != nil {
+		if err := f.conn.AddSet(ns, nil); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
+		}
+		for _, es := range chunks(elements(s.Elements)) {
+			if err := f.conn.SetAddElements(ns, es); err != nil {
+				return fmt.Errorf("set %s: %w", s.Name, err)
+			}
 		}
 	}
 	for _, c := range t.Chains { // all of them first: rules jump
@@ -140,8 +145,10 @@ func (f *Firewall) change(tableName string, bySet map[SetOf][]rules.Element, op 
 			continue
 		}
 		ns := &nftables.Set{Table: table(set.Family, tableName), Name: set.Set, IsMap: len(es[0].Data) > 0}
-		if err := op(ns, elements(es)); err != nil {
-			return err
+		for _, part := range chunks(elements(es)) {
+			if err := op(ns, part); err != nil {
+				return err
+			}
 		}
 	}
 	if err := f.conn.Flush(); err != nil {

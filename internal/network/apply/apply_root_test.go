@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -144,6 +145,94 @@ func TestPortsComeAndGo(t *testing.T) {
 		}
 		if ok, err := fw.Exists(f, "other"); ok || err != nil {
 			t.Errorf("exists after Delete: %v, %v", ok, err)
+		}
+	}
+}
+
+// TestManyPorts has more ports than one message can carry, and than the kernel
+// takes in one transaction by default.
+func TestManyPorts(t *testing.T) {
+	fw, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = fw.Close() }()
+	h := host()
+	h.Table, h.Ports = "many", nil
+	add := map[SetOf][]rules.Element{}
+	for i := range 15000 {
+		to4 := netip.AddrPortFrom(netip.MustParseAddr("172.17.0.2"), uint16(i+1))
+		to6 := netip.AddrPortFrom(netip.MustParseAddr("fd00:19::2"), uint16(i+1))
+		ps := []rules.Port{
+			{Host: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(i+1)), Proto: "tcp", To: to4},
+			{Host: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(i+1)), Proto: "udp", To: to4},
+			{Host: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), uint16(i+1)), Proto: "tcp", To: to6},
+			{Proto: "tcp", To: to6},
+		}
+		h.Ports = append(h.Ports, ps...)
+		for _, p := range ps {
+			set, e := p.Element()
+			at := SetOf{p.Family(), set}
+			add[at] = append(add[at], e)
+		}
+	}
+	without := h
+	without.Ports = nil
+	count := func(what string) int {
+		t.Helper()
+		ps, err := fw.Ports(h.Table)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		got := map[rules.Port]bool{}
+		for _, p := range ps {
+			got[p] = true
+		}
+		return len(got)
+	}
+	check := func(what string, n int) {
+		t.Helper()
+		got := count(what)
+		// While the kernel is enlarging its hash table, aside, a reader may miss some.
+		for end := time.Now().Add(5 * time.Second); got != n && time.Now().Before(end); got = count(what) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if got != n {
+			t.Errorf("%s: %d ports, want %d", what, got, n)
+		}
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+		n    int
+	}{
+		{"replace none", func() error { return fw.Replace(without.Build(rules.IPv4), without.Build(rules.IPv6)) }, 0},
+		{"add", func() error { return fw.AddElements(h.Table, add) }, len(h.Ports)},
+		{"delete", func() error { return fw.DeleteElements(h.Table, add) }, 0},
+		{"replace by all", func() error { return fw.Replace(h.Build(rules.IPv4), h.Build(rules.IPv6)) }, len(h.Ports)},
+		{"replace all by all", func() error { return fw.Replace(h.Build(rules.IPv4), h.Build(rules.IPv6)) }, len(h.Ports)},
+		{"delete all at once", func() error { return fw.DeleteElements(h.Table, add) }, 0},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		check(step.what, step.n)
+	}
+	// None of a change that fails in its last message is left.
+	half := map[SetOf][]rules.Element{}
+	for set, es := range add {
+		half[set] = es[:len(es)/2]
+	}
+	if err := fw.AddElements(h.Table, half); err != nil {
+		t.Fatal(err)
+	}
+	if err := fw.DeleteElements(h.Table, add); err == nil {
+		t.Error("what is not there was deleted")
+	}
+	check("after a failure", len(h.Ports)/2)
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		if err := fw.Delete(f, h.Table); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
