@@ -173,24 +173,6 @@ func readAll(paths []string) string {
 	return out.String()
 }
 
-// release_agent of a hierarchy that the container mounts itself.
-func TestCVE_2022_0492_ReleaseAgent(t *testing.T) {
-	d := daemon(t)
-	for _, script := range []string{
-		"mkdir /tmp/c && mount -t cgroup -o rdma cgroup /tmp/c",
-		"mkdir /tmp/c && mount -t cgroup2 none /tmp/c",
-		"unshare -UrmC sh -c 'mkdir /tmp/c && mount -t cgroup -o rdma cgroup /tmp/c'",
-		"unshare -Ur true",
-		"for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/release_agent; do echo /evil > $f && exit 0; done 2>/dev/null; exit 1",
-		"mkdir /sys/fs/cgroup/x /sys/fs/cgroup/*/x 2>/dev/null",
-		"mount -o remount,rw /sys/fs/cgroup 2>/dev/null",
-	} {
-		if r := d.Try("", "docker", "run", "--rm", "busybox", "sh", "-c", script); r.Code == 0 {
-			t.Errorf("%s succeeds: %q", script, r.Stdout)
-		}
-	}
-}
-
 // The system calls that such attacks are made of are not to be had by default:
 // not by root, not by another, not in an exec.
 func TestDefaultProfileForbids(t *testing.T) {

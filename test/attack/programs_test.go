@@ -44,6 +44,10 @@ func runProgram(name string, args []string) int {
 		return keyring()
 	case "syscalls":
 		return syscalls()
+	case "cgroups":
+		return cgroups()
+	case "cgroups-inside":
+		return cgroupMounts("in a user namespace: ")
 	}
 	fmt.Println("no such program:", name)
 	return 2
