@@ -132,14 +132,22 @@ func TestCVE_2022_36109_Groups(t *testing.T) {
 // changes the process's own group.
 func TestCVE_2022_2995_NegativeGroupPermissions(t *testing.T) {
 	d := daemon(t)
-	image(t, d, "evil", []entry{{name: "denied", body: "denied to its group"}, {name: "bin/asextra", link: "busybox"}})
-	d.Run("docker", "run", "--name", "prepare", "evil", "sh", "-c", "chown 0:33 /denied; chmod 604 /denied; rm /bin/asextra; cp /bin/busybox /bin/asextra; chown 0:50 /bin/asextra; chmod 2755 /bin/asextra")
+	image(t, d, "evil", []entry{{name: "denied", body: "denied to its group"}})
+	// A shell would give its group up: it is the test's own program.
+	reads := program(t, "reads")
+	prepare := append(append([]string{"run", "--name", "prepare"}, reads...), "evil", "sh", "-c", "chown 0:33 /denied; chmod 604 /denied; cp /attack /bin/asextra; chown 0:50 /bin/asextra; chmod 2755 /bin/asextra")
+	d.Run("docker", prepare...)
 	d.Run("docker", "commit", "prepare", "prepared")
-	id := d.Run("docker", "run", "-d", "--user", "www", "prepared", "sleep", "1000")
-	// The shell runs as group "extra" now and would be one of the others.
-	script := "id -g; asextra sh -c 'cat /denied' 2>/dev/null; cat /denied 2>/dev/null; true"
-	want(t, "run", d.Run("docker", "run", "--rm", "--user", "www", "prepared", "sh", "-c", script), "33")
-	want(t, "exec", d.Run("docker", "exec", id, "sh", "-c", script), "33")
+	env := reads[2:4] // the program's name
+	run := func(args ...string) string {
+		return d.Run("docker", append(append([]string{"run"}, env...), args...)...)
+	}
+	id := run("-d", "--user", "www", "prepared", "sleep", "1000")
+	// The program runs as group "extra" and would be one of the others.
+	script := "id -g; asextra /denied; cat /denied 2>/dev/null; true"
+	want(t, "run", run("--rm", "--user", "www", "prepared", "sh", "-c", script), "33\n50: open /denied: permission denied")
+	want(t, "exec", d.Run("docker", "exec", id, "sh", "-c", script), "33\n50: open /denied: permission denied")
+	want(t, "in no such group", run("--rm", "--user", "33:8", "prepared", "asextra", "/denied"), "50: denied to its group")
 	want(t, "another's exec", d.Run("docker", "exec", "-u", "nobody", id, "sh", "-c", "cat /denied"), "denied to its group")
 }
 

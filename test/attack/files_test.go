@@ -4,6 +4,7 @@ package attack
 
 import (
 	"archive/tar"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -136,6 +137,15 @@ func TestCVE_2021_41091_Modes(t *testing.T) {
 // Nothing of the engine listens where a container could reach it.
 func TestCVE_2025_9074_NothingListens(t *testing.T) {
 	d := daemon(t)
+	mine, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range enginePIDs(d) { // what is looked at below is where they would listen
+		if its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); its != mine {
+			t.Errorf("process %d of the engine is in %s, the test in %s: %v", pid, its, mine, err)
+		}
+	}
 	d.Run("docker", "network", "create", "n")
 	d.Run("docker", "run", "-d", "--network", "n", "busybox", "sleep", "100")
 	for _, f := range []string{"tcp", "tcp6", "udp", "udp6"} {
@@ -164,7 +174,7 @@ func TestCVE_2021_41089_ModesOfTheHost(t *testing.T) {
 	d := daemon(t)
 	host, intact := hostDir(t, d)
 	image(t, d, "evil", []entry{{name: "out", link: host}, {name: "up", link: "../../../../../../.." + host}, {name: "etc/out", link: "/proc/1/root" + host}})
-	up := archive(t, []entry{
+	entries := []entry{
 		{name: "out/", mode: 0o777},
 		{name: "out/secret", body: "evil", mode: 0o777},
 		{name: "up/secret", body: "evil", mode: 0o777},
@@ -179,13 +189,35 @@ func TestCVE_2021_41089_ModesOfTheHost(t *testing.T) {
 		{name: "../../../../../.." + host + "/secret", body: "evil"},
 		{name: host + "/new", body: "evil"},
 		{name: "etc/out/new", body: "evil"},
-	})
+	}
+	// As a whole, and each after one that is fine, for what is refused ends it all.
+	ups := []string{archive(t, entries)}
+	for i, e := range entries {
+		alone := []entry{{name: "fine", body: "fine"}, e}
+		if i > 0 && (e.name == "h" || e.name == "s" || strings.HasPrefix(e.name, "l/")) {
+			alone = []entry{{name: "fine", body: "fine"}, entries[i-1], e}
+		}
+		ups = append(ups, archive(t, alone))
+	}
+	put := func(id, query string, up string) int {
+		code, _ := call(t, d, http.MethodPut, "/containers/"+id+"/archive?path="+query, strings.NewReader(up), "Content-Type", "application/x-tar")
+		return code
+	}
 	for _, id := range []string{d.Run("docker", "run", "-d", "evil", "sleep", "1000"), d.Run("docker", "create", "evil", "true"), d.Run("docker", "create", "-v", "vol:/out", "evil", "true")} {
 		for _, at := range []string{"/", "/out", "/up", "/etc/out", "/proc/1/root" + host, "/../../" + host} {
 			for _, o := range []string{"", "&noOverwriteDirNonDir=1", "&copyUIDGID=1"} {
-				call(t, d, http.MethodPut, "/containers/"+id+"/archive?path="+at+o, strings.NewReader(up), "Content-Type", "application/x-tar")
+				put(id, at+o, ups[0])
 				intact()
 			}
+		}
+		for i, up := range ups {
+			put(id, "/", up)
+			if intact(); t.Failed() {
+				t.Fatalf("by archive %d", i)
+			}
+		}
+		if code := put(id, "/", archive(t, []entry{{name: "fine", body: "fine"}})); code != 200 {
+			t.Errorf("an honest archive: %d", code)
 		}
 	}
 	var st unix.Stat_t
@@ -201,6 +233,7 @@ func TestCVE_2020_15257_AbstractSockets(t *testing.T) {
 	id := d.Run("docker", "run", "-d", "busybox", "sleep", "1000")
 	d.Run("docker", "exec", id, "true")
 	want(t, "abstract sockets", d.Run("docker", "run", "--rm", "--network", "host", "busybox", "sh", "-c", "grep -c @ /proc/net/unix; true"), "0")
+	want(t, "a socket with a path is seen there", d.Run("docker", "run", "--rm", "--network", "host", "busybox", "sh", "-c", "grep -q "+d.Sock+" /proc/net/unix && echo yes"), "yes")
 	// Those with paths are root's, in directories of root's.
 	for _, dir := range []string{"shim", "containers", "network"} {
 		if st, err := os.Stat(filepath.Join(d.ExecRoot, dir)); err != nil || st.Mode().Perm() != 0o700 {

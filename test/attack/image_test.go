@@ -255,7 +255,7 @@ func TestEngineFilesAsLinks(t *testing.T) {
 	image(t, d, "evil", []entry{
 		{name: "etc/hosts", link: host + "/secret"}, {name: "etc/resolv.conf", link: "../../../.." + host + "/secret"}, {name: "etc/hostname", link: host + "/new"},
 	})
-	if out := everyWay(t, d, "evil", "cat", "/etc/hosts", "/etc/resolv.conf"); strings.Contains(out, hostSecret) {
+	if out := everyWay(t, d, "evil", "cat", "/etc/hosts", "/etc/resolv.conf"); strings.Contains(out, hostSecret) || !strings.Contains(out, "localhost") {
 		t.Errorf("printed %s", out)
 	}
 	intact()
@@ -321,12 +321,20 @@ func TestCVE_2026_41567_DecompressorsOfTheImage(t *testing.T) {
 	image(t, d, "evil", entries)
 	id := d.Run("docker", "run", "-d", "evil", "sleep", "1000")
 	stopped := d.Run("docker", "create", "evil", "true")
+	taken := map[string]int{}
 	for kind, body := range compressed(t, archive(t, []entry{{name: "f", body: "text"}})) {
 		for _, c := range []string{id, stopped} {
 			code, text := call(t, d, http.MethodPut, "/containers/"+c+"/archive?path=/tmp", strings.NewReader(body), "Content-Type", "application/x-tar")
-			if code != 200 {
+			if code == 200 {
+				taken[kind]++
+			} else {
 				t.Logf("%s: %d %s", kind, code, text)
 			}
+		}
+	}
+	for _, kind := range []string{"plain", "gzip", "zstd"} {
+		if taken[kind] != 2 {
+			t.Errorf("%s: %d of 2 archives were taken", kind, taken[kind])
 		}
 	}
 	for _, c := range []string{id, stopped} {

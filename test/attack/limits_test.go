@@ -252,6 +252,23 @@ func refuses(t *testing.T, d *harness.Daemon, what, name string) {
 	}
 }
 
+// pulls takes an honest image from the registry and removes it: what is refused
+// afterwards is not refused because nothing is ever taken.
+func (h *hostile) pulls(t *testing.T, d *harness.Daemon, name string) {
+	t.Helper()
+	layer := archive(t, []entry{{name: "f", body: "honest"}})
+	dg := digest.FromString(layer)
+	h.blobs[dg.String()] = layer
+	config := h.add(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["` + dg.String() + `"]}}`)
+	old := h.manifest
+	defer func() { h.manifest = old }()
+	h.manifest = func() (string, string) {
+		return ociManifest, fmt.Sprintf(`{"schemaVersion":2,"mediaType":"%s","config":%s,"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"%s","size":%d}]}`, ociManifest, config, dg, len(layer))
+	}
+	d.Run("docker", "pull", name)
+	d.Run("docker", "rmi", name)
+}
+
 // Manifests and configurations that are no such things.
 func TestCVE_2021_21285_MalformedImages(t *testing.T) {
 	d := daemon(t)
@@ -261,6 +278,7 @@ func TestCVE_2021_21285_MalformedImages(t *testing.T) {
 	var ct, body string
 	h.manifest = func() (string, string) { return ct, body }
 	name := h.serve(t)
+	h.pulls(t, d, name)
 	full := func(config, layers string) string {
 		return `{"schemaVersion":2,"mediaType":"` + ociManifest + `","config":` + config + `,"layers":` + layers + `}`
 	}
@@ -294,6 +312,7 @@ func TestCVE_2021_41190_AmbiguousManifests(t *testing.T) {
 	var ct, body string
 	h := &hostile{blobs: map[string]string{}, manifest: func() (string, string) { return ct, body }}
 	name := h.serve(t)
+	h.pulls(t, d, name)
 	config := h.add(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}`)
 	parts := `"config":` + config + `,"layers":[]`
 	index := `"manifests":[` + config + `]`
@@ -325,6 +344,7 @@ func TestCVE_2024_3727_Digests(t *testing.T) {
 	var body string
 	h := &hostile{blobs: map[string]string{}, manifest: func() (string, string) { return ociManifest, body }}
 	name := h.serve(t)
+	h.pulls(t, d, name)
 	config := h.add(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["` + digest.FromString("").String() + `"]}}`)
 	hex := strings.Repeat("a", 64)
 	for _, dg := range []string{

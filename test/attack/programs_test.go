@@ -40,6 +40,8 @@ func runProgram(name string, args []string) int {
 		return swap(args[0], args[1])
 	case "spy":
 		return spy()
+	case "reads":
+		return reads(args[0])
 	case "reaper":
 		return reaper()
 	case "keyring":
@@ -168,6 +170,16 @@ func overwrite(path string, tell func(string, ...any)) {
 func foreign(exe string) bool { return !strings.HasPrefix(exe, "/bin/") && exe != "/attack" }
 
 const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+
+// reads prints the group that it runs as, and what is in a file.
+func reads(path string) int {
+	body, err := os.ReadFile(path)
+	if err != nil {
+		body = []byte(err.Error())
+	}
+	fmt.Printf("%d: %s\n", os.Getegid(), body)
+	return 0
+}
 
 // reaper is the attack on process 1 of the container, which is the engine's.
 func reaper() int {

@@ -56,13 +56,20 @@ func TestCVE_2021_30465_VolumeRace(t *testing.T) {
 		{"--mount", "type=volume,src=vol,dst=/m,volume-subpath=a"},
 	} {
 		t.Run(strings.Join(mounts[len(mounts)-1:], " "), func(t *testing.T) {
+			started := 0
 			race(t, func(int) {
 				// The kernel's view of what is mounted, and what is seen there.
 				r := d.Try("", "docker", append(append([]string{"run", "--rm"}, mounts...), "busybox", "sh", "-c", "cat /v/a/secret /m/secret 2>/dev/null; ls -A "+host+" 2>/dev/null")...)
 				if strings.Contains(r.Stdout, hostSecret) {
 					t.Error("it reads the host's file")
 				}
+				if strings.Contains(r.Stdout, "mine") {
+					started++
+				}
 			})
+			if started == 0 {
+				t.Error("it never read the volume's own file: the race was none")
+			}
 			mountsOf(t, host)
 			intact()
 		})
@@ -87,10 +94,16 @@ func TestCVE_2024_45310_MakingMountPoints(t *testing.T) {
 	d := daemon(t)
 	host, intact := hostDir(t, d)
 	swapper(t, d, host)
+	made := 0
 	race(t, func(i int) {
 		at := fmt.Sprintf("/v/a/deep%d/er", i)
-		d.Try("", "docker", "run", "--rm", "-v", "vol:/v", "--tmpfs", at+"/dir", "-v", "/etc/hostname:"+at+"/file", "-w", at+"/cwd", "busybox", "true")
+		if r := d.Try("", "docker", "run", "--rm", "-v", "vol:/v", "--tmpfs", at+"/dir", "-v", "/etc/hostname:"+at+"/file", "-w", at+"/cwd", "busybox", "true"); r.Code == 0 {
+			made++
+		}
 	})
+	if made == 0 {
+		t.Error("no mount point was ever made: the race was none")
+	}
 	intact()
 }
 
@@ -112,13 +125,19 @@ func TestCVE_2026_41568_MountPointsOfCopies(t *testing.T) {
 		// One that does not run: the engine itself makes and mounts the volumes'
 		// places for it.
 		stopped := d.Run("docker", "create", "-v", "vol:/v", "-v", "other:/v/a/new/deep", "busybox", "true")
+		found := 0
 		race(t, func(i int) {
 			for _, id := range []string{id, stopped} {
 				for _, p := range []string{"/v/a/", "/x/a/", "/v/a/new/deep/"} {
-					call(t, d, http.MethodHead, "/containers/"+id+"/archive?path="+p, nil)
+					if code, _ := call(t, d, http.MethodHead, "/containers/"+id+"/archive?path="+p, nil); code == 200 {
+						found++
+					}
 				}
 			}
 		})
+		if found == 0 {
+			t.Error("nothing was ever found: the race was none")
+		}
 	})
 }
 
@@ -126,13 +145,19 @@ func TestCVE_2026_42306_MountsOfCopies(t *testing.T) {
 	payload := []byte(archive(t, []entry{{name: "secret", body: "overwritten"}, {name: "more", body: "x"}}))
 	cpRace(t, func(d *harness.Daemon, id, host string) {
 		stopped := d.Run("docker", "create", "-v", "vol:/v", "-v", "other:/v/a", "busybox", "true")
+		written := 0
 		race(t, func(i int) {
 			for _, id := range []string{id, stopped} {
 				for _, p := range []string{"/v/a", "/x/a", "/x/a/secret.d/.."} {
-					call(t, d, http.MethodPut, "/containers/"+id+"/archive?path="+p, bytes.NewReader(payload), "Content-Type", "application/x-tar")
+					if code, _ := call(t, d, http.MethodPut, "/containers/"+id+"/archive?path="+p, bytes.NewReader(payload), "Content-Type", "application/x-tar"); code == 200 {
+						written++
+					}
 				}
 			}
 		})
+		if written == 0 {
+			t.Error("nothing was ever written: the race was none")
+		}
 	})
 }
 
@@ -176,11 +201,19 @@ func TestExecRace(t *testing.T) {
 	host, intact := hostDir(t, d)
 	swapper(t, d, "/proc/1/root"+host)
 	id := d.Run("docker", "run", "-d", "-v", "vol:/v", "busybox", "sleep", "1000")
+	mine := 0
 	race(t, func(int) {
-		if r := d.Try("", "docker", "exec", "-w", "/v/a", id, "cat", "secret"); strings.Contains(r.Stdout, hostSecret) {
+		r := d.Try("", "docker", "exec", "-w", "/v/a", id, "cat", "secret")
+		if strings.Contains(r.Stdout, hostSecret) {
 			t.Error("it reads the host's file")
 		}
+		if strings.Contains(r.Stdout, "mine") {
+			mine++
+		}
 	})
+	if mine == 0 {
+		t.Error("it never read the container's own file: the race was none")
+	}
 	intact()
 }
 
