@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,7 +29,7 @@ func TestCVE_2020_13401_RouterAdvertisements(t *testing.T) {
 
 func advertise(t *testing.T, l *lab) {
 	evil, victim := l.run("evil", []string{"bridge"}), l.run("victim", []string{"bridge"})
-	err := l.inside(evil, func() error {
+	send := func() error {
 		nl, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -45,8 +46,8 @@ func advertise(t *testing.T, l *lab) {
 			}
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if err := l.inside(evil, send); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(50 * time.Millisecond) // an address would be there at once
@@ -73,6 +74,29 @@ func advertise(t *testing.T, l *lab) {
 	if err == nil && strings.TrimSpace(string(ra)) != "0" && strings.TrimSpace(string(off)) != "1" {
 		t.Error("the host's bridge listens to routers")
 	}
+	// Who does listen takes it: a neighbour that is told to.
+	listens := func() error {
+		for knob, v := range map[string]string{"disable_ipv6": "0", "forwarding": "0", "autoconf": "1", "accept_ra": "2"} {
+			if err := os.WriteFile("/proc/sys/net/ipv6/conf/eth0/"+knob, []byte(v), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := l.inside(victim, listens); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the advertisement is taken by who listens", func() bool {
+		if err := l.inside(evil, send); err != nil {
+			t.Fatal(err)
+		}
+		var all []net.Addr
+		err := l.inside(victim, func() (err error) {
+			all, err = net.InterfaceAddrs()
+			return err
+		})
+		return err == nil && slices.ContainsFunc(all, func(a net.Addr) bool { return strings.HasPrefix(a.String(), "2001:db8:bad") })
+	})
 }
 
 // advertisement is a frame by which fe80::bad becomes the router of 2001:db8:bad::/64.
