@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,5 +265,41 @@ func TestCVE_2016_9962_ExecInUserNamespace(t *testing.T) {
 	p.User = specs.User{UID: 70000}
 	if _, err := b.exec(p, nil); err == nil || !strings.Contains(err.Error(), "invalid argument") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// A process of the container, which may trace all of its user namespace, looks
+// at what enters: it sees nothing. Without a user namespace that right is the
+// host's, and shows it the host, so the spy is not blind.
+func TestCVE_2016_9962_SpyInUserNamespace(t *testing.T) {
+	for _, user := range []bool{true, false} {
+		mark := filepath.Join(t.TempDir(), "mark")
+		if err := os.WriteFile(mark, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		b := newBox(t, "met=; saw=; while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] && continue; [ $met ] || { met=1; echo met; }; "+
+			"[ -z $saw ] && [ -e $p/root"+mark+" ] && saw=1 && echo SAW the host; done; done")
+		for _, set := range []*[]string{&b.l.Spec.Process.Capabilities.Effective, &b.l.Spec.Process.Capabilities.Permitted, &b.l.Spec.Process.Capabilities.Bounding} {
+			*set = append(slices.Clone(*set), "CAP_SYS_PTRACE")
+		}
+		if user {
+			inUserNS(b)
+		}
+		if err := b.start(); err != nil {
+			t.Fatal(err)
+		}
+		p := &specs.Process{Args: []string{"true"}, Env: b.l.Spec.Process.Env, Cwd: "/", Capabilities: b.l.Spec.Process.Capabilities}
+		for range 40 {
+			if _, err := b.exec(p, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = unix.PidfdSendSignal(b.child.PidFD, unix.SIGKILL, nil, 0)
+		b.wait()
+		out := b.out.String()
+		saw := strings.Contains(out, "SAW the host")
+		if !strings.Contains(out, "met") || saw == user {
+			t.Errorf("user namespace %v: the spy saw %v: %.300q", user, saw, out)
+		}
 	}
 }
