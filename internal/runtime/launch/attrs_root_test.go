@@ -27,9 +27,28 @@ func TestScheduler(t *testing.T) {
 }
 
 func TestIOPriority(t *testing.T) {
-	b := newBox(t, "true")
-	b.l.Spec.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE, Priority: 0}
-	b.prints("")
+	for want, p := range map[string]*specs.LinuxIOPriority{
+		"none: prio 0\n":        nil,
+		"idle\n":                {Class: specs.IOPRIO_CLASS_IDLE},
+		"best-effort: prio 6\n": {Class: specs.IOPRIO_CLASS_BE, Priority: 6},
+		"realtime: prio 1\n":    {Class: specs.IOPRIO_CLASS_RT, Priority: 1},
+	} {
+		b := newBox(t, "busybox ionice")
+		b.l.Spec.Process.IOPriority = p
+		b.prints(want)
+	}
+	// An exec has its own, and no more than that.
+	b := newBox(t, "sleep 1000")
+	b.l.Spec.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_IDLE}
+	if err := b.start(); err != nil {
+		t.Fatal(err)
+	}
+	e := *b.l.Spec.Process
+	e.Args = []string{"busybox", "ionice"}
+	e.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 2}
+	if out, err := b.exec(&e, nil); err != nil || out != "best-effort: prio 2\n" {
+		t.Errorf("an exec printed %q: %v", out, err)
+	}
 	b = newBox(t, "true")
 	b.l.Spec.Process.IOPriority = &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_X"}
 	b.fails("is not known")
@@ -75,6 +94,10 @@ func TestExecAffinity(t *testing.T) {
 	if err := b.start(); err != nil {
 		t.Fatal(err)
 	}
+	all := processors(t, os.Getpid())
+	if got := processors(t, b.child.PID); got != all {
+		t.Errorf("the first process may use %q of %q", got, all)
+	}
 	p := *b.l.Spec.Process
 	p.Args = []string{"grep", "Cpus_allowed_list", "/proc/self/status"}
 	p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "0-0"}
@@ -82,8 +105,8 @@ func TestExecAffinity(t *testing.T) {
 		t.Errorf("printed %q: %v", out, err)
 	}
 	p.ExecCPUAffinity = nil
-	if out, err := b.exec(&p, nil); err != nil || out == "Cpus_allowed_list:\t0\n" {
-		t.Logf("without: %q: %v", out, err)
+	if out, err := b.exec(&p, nil); err != nil || out != all {
+		t.Errorf("without: %q, want %q: %v", out, all, err)
 	}
 	for _, a := range []specs.CPUAffinity{{Initial: "x"}, {Final: "3-1"}, {Final: "1000"}, {Initial: "1000"}, {Final: "-1"}} {
 		p.ExecCPUAffinity = &a
@@ -91,6 +114,22 @@ func TestExecAffinity(t *testing.T) {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
+}
+
+// processors are those that a process may use.
+func processors(t *testing.T, pid int) string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/" + itoa(pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "Cpus_allowed_list:") {
+			return line
+		}
+	}
+	t.Fatalf("no processors in %s", data)
+	return ""
 }
 
 func TestTimeNamespace(t *testing.T) {

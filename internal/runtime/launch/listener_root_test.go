@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"path/filepath"
+	goruntime "runtime"
 	"testing"
 	"unsafe"
 
@@ -122,14 +123,49 @@ func TestSeccompListenerRefusals(t *testing.T) {
 }
 
 func TestSeccompFlags(t *testing.T) {
-	b := newBox(t, "grep -E 'Seccomp:|Store' /proc/self/status | cut -f 2")
+	actions := []specs.LinuxSyscall{{Names: []string{"getcwd"}, Action: specs.ActLog}, {Names: []string{"mkdir"}, Action: specs.ActTrap}}
+	b := newBox(t, "grep Seccomp: /proc/self/status | cut -f 2; pwd; mkdir /tmp/x; echo $?")
 	b.l.Spec.Linux.Seccomp = &specs.LinuxSeccomp{
-		DefaultAction: specs.ActAllow,
-		Flags:         []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, "SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagWaitKillableRecv},
-		Syscalls:      []specs.LinuxSyscall{{Names: []string{"getcwd"}, Action: specs.ActLog}, {Names: []string{"mkdir"}, Action: specs.ActTrap}},
+		DefaultAction: specs.ActAllow, Syscalls: actions,
+		Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, "SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagWaitKillableRecv},
 	}
-	out, err := b.run()
-	if err != nil || len(out) < 2 || out[:2] != "2\n" {
-		t.Errorf("printed %q: %v", out, err)
+	b.prints("2\n/\n159\n") // what is trapped ends by signal 31
+	for want, flags := range map[uint64][]specs.LinuxSeccompFlag{
+		0:                            {specs.LinuxSeccompFlagSpecAllow},
+		unix.SECCOMP_FILTER_FLAG_LOG: {specs.LinuxSeccompFlagLog},
+	} {
+		b := newBox(t, "sleep 1000")
+		b.l.Spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: actions, Flags: flags}
+		if err := b.start(); err != nil {
+			t.Fatal(err)
+		}
+		if got := filterFlags(t, b.child.PID); got != want {
+			t.Errorf("%v: the kernel tells flags %#x, want %#x", flags, got, want)
+		}
 	}
+}
+
+// filterFlags asks the kernel for the flags of a process's filter: of all, it
+// tells SECCOMP_FILTER_FLAG_LOG only.
+func filterFlags(t *testing.T, pid int) uint64 {
+	t.Helper()
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	if err := unix.PtraceAttach(pid); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.PtraceDetach(pid) }()
+	if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != nil {
+		t.Fatal(err)
+	}
+	const getMetadata = 0x420d // PTRACE_SECCOMP_GET_METADATA
+	var about struct{ filter, flags uint64 }
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, getMetadata, uintptr(pid), unsafe.Sizeof(about), uintptr(unsafe.Pointer(&about)), 0, 0)
+	if errno == unix.EIO {
+		t.Skip("the kernel tells nothing of filters")
+	}
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	return about.flags
 }
