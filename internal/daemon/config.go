@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,6 +68,7 @@ type Config struct {
 	CgroupnsMode   string // "": private, as far as the host has namespaces of control groups
 	Init           bool
 	SeccompProfile string
+	seccomp        string // what is in that file; else the same
 	NoNewPrivs     bool
 	UsernsRemap    string // whose ids containers have: "", "default", USER or USER:GROUP
 	Runtimes       map[string]system.Runtime
@@ -168,7 +168,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.CgroupnsMode, "default-cgroupns-mode", "", `Default mode for containers cgroup namespace ("host"|"private") (default "private")`)
 	fs.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
 	fs.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", c.CDISpecDirs, "CDI specification directories to use")
-	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, or "unconfined"`)
+	fs.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile, "builtin" or "unconfined"`)
 	fs.BoolVar(&c.NoNewPrivs, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
 
 	fs.StringVar(&c.UsernsRemap, "userns-remap", "", `User/Group setting for user namespaces: "default", or USER[:GROUP] with ids in /etc/subuid and /etc/subgid`)
@@ -263,9 +263,8 @@ func (c *Config) Finish() error {
 	for _, l := range c.Labels {
 		check(strings.Contains(l, "="), "invalid --label %q: want key=value", l)
 	}
-	if c.SeccompProfile != "" && c.SeccompProfile != "unconfined" {
-		_, err := os.Stat(c.SeccompProfile)
-		check(err == nil, "--seccomp-profile: %v", err)
+	if err := c.loadSeccomp(); err != nil {
+		bad = append(bad, err)
 	}
 	if err := c.checkLog(); err != nil {
 		bad = append(bad, err)

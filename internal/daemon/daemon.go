@@ -377,7 +377,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Spec: containers.SpecDefaults{
 			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits, ShmSize: d.c.ShmSize,
-			SeccompProfile: d.c.SeccompProfile, NoNewPrivileges: d.c.NoNewPrivs, Init: d.c.Init,
+			SeccompProfile: d.c.seccomp, NoNewPrivileges: d.c.NoNewPrivs, Init: d.c.Init,
 			RealtimePeriod: d.c.RealtimePeriod, RealtimeRuntime: d.c.RealtimeRuntime,
 		},
 	})
