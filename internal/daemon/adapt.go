@@ -188,3 +188,7 @@ func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, s
 func (ctrLayers) DiskUsage(ctx context.Context, dir string) (int64, error) {
 	return layer.DiskUsage(ctx, dir)
 }
+
+func (ctrLayers) Stubs(base string, lowers []string) (string, error) {
+	return layer.Stubs(base, lowers)
+}

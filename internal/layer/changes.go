@@ -158,7 +158,7 @@ func (c *changes) entry(p, name string, up *os.File, below []*os.File) (out []co
 		return one(container.ChangeDelete), false, nil
 	case err != nil:
 		return nil, false, err
-	case wasSt == nil && st.Size == 0 && isStub(p):
+	case st.Size == 0 && isStub(p) && (wasSt == nil || wasSt.Size == 0):
 		return nil, true, nil
 	case wasSt == nil:
 		return one(container.ChangeAdd), false, nil

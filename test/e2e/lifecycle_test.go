@@ -363,3 +363,23 @@ func exported(d *harness.Daemon, name string) string {
 	d.Run("docker", "export", "-o", "exported.tar", name)
 	return d.Run("tar", "-tf", "exported.tar")
 }
+
+// What docker's init layer has is there, and is no change of the container's.
+func TestStubLayer(t *testing.T) {
+	d := daemon(t)
+	look := `test -f /.dockerenv && test ! -s /.dockerenv && readlink /etc/mtab && grep -c " / " /etc/mtab`
+	for _, flags := range [][]string{nil, {"--read-only"}, {"--network", "none", "--rm", "-v", "/etc"}} {
+		got := d.Run("docker", append(append([]string{"run"}, flags...), "busybox", "sh", "-c", look)...)
+		want(t, strings.Join(flags, " "), got, "/proc/mounts\n1")
+	}
+	d.Run("docker", "run", "--name", "still", "busybox", "true")
+	want(t, "diff of one that did nothing", d.Run("docker", "diff", "still"), "")
+	d.Run("docker", "commit", "still", "again")
+	want(t, "files in the layer of its commit", d.Run("sh", "-c",
+		`docker save again | tar xO --wildcards '*manifest.json' >/dev/null; docker save again > again.tar;
+		l=$(tar xOf again.tar manifest.json | sed 's/.*"Layers":\[//; s/].*//; s/"//g; s/.*,//'); tar xOf again.tar "$l" | tar t`), "")
+	d.Run("docker", "run", "--name", "busy", "busybox", "sh", "-c", "echo x > /etc/x; rm /.dockerenv")
+	want(t, "diff", d.Run("docker", "diff", "busy"), "D /.dockerenv\nC /etc\nA /etc/x")
+	want(t, "export", d.Run("sh", "-c", "docker export still | tar t | grep -e dockerenv -e mtab | sort"), ".dockerenv\netc/mtab")
+	want(t, "cp of a stopped one", d.Run("sh", "-c", "docker cp still:/.dockerenv - | tar tv | grep -c 'rwxr-xr-x.*dockerenv'"), "1")
+}

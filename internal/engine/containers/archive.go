@@ -238,9 +238,5 @@ func (s *Service) Changes(ctx context.Context, id string) ([]container.Filesyste
 	if err != nil {
 		return nil, err
 	}
-	upper := rootfs.Upper
-	if upper == "" {
-		upper = rootfs.Bind
-	}
-	return s.o.Layers.Changes(ctx, rootfs.Lower, upper)
+	return s.o.Layers.Changes(ctx, rootfs.Lower, rootfs.Upper)
 }

@@ -173,6 +173,9 @@ type Layers interface {
 	// an empty directory.
 	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string) error
 	DiskUsage(ctx context.Context, dir string) (int64, error)
+	// Stubs returns the directory, in base, of the layer that lies over those of an
+	// image; one call at a time.
+	Stubs(base string, lowers []string) (string, error)
 }
 
 // Events is events.Bus.

@@ -221,7 +221,7 @@ func (w *world) nothingLeft() {
 	for _, dir := range []string{w.dataRoot, w.runRoot} {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
-			if e.Name() != trashName {
+			if e.Name() != trashName && e.Name() != stubsName {
 				w.t.Errorf("left: %s", filepath.Join(dir, e.Name()))
 			}
 		}
@@ -812,6 +812,13 @@ func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir, sub 
 	return nil
 }
 func (l *fakeLayers) DiskUsage(context.Context, string) (int64, error) { return 10, nil }
+
+func (l *fakeLayers) Stubs(base string, _ []string) (string, error) {
+	if err := l.f.at("Stubs"); err != nil {
+		return "", err
+	}
+	return filepath.Join(base, "stubs"), nil
+}
 
 type fakeRoot struct{}
 

@@ -86,6 +86,7 @@ type Service struct {
 	execs    *execTable
 	trash    *trash
 	pool     *pool
+	stubs    *stubs
 	settler  *settler
 	pruning  atomic.Bool
 	now      func() time.Time
@@ -174,6 +175,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.trash = newTrash(filepath.Join(s.dataRoot, trashName), s.log)
 	s.pool = newPool(s.dataRoot, o.Pool, s.log)
+	s.stubs = newStubs(s.dataRoot, o.Layers)
 	s.settler = newSettler(s)
 	return s, nil
 }

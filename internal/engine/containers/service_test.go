@@ -133,7 +133,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 }
 
 func TestFailedStartLeavesTheContainer(t *testing.T) {
-	for _, step := range []string{"NewSandbox", "Lowers", "Shm", "CopyUp", "runtime.Start"} {
+	for _, step := range []string{"NewSandbox", "Lowers", "Stubs", "Shm", "CopyUp", "runtime.Start"} {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t)
 			id := w.create("box", withHost(func(h *container.HostConfig) { h.Binds, h.IpcMode = []string{"v:/v"}, "shareable" }))

@@ -374,13 +374,15 @@ func (s *Service) rootfs(ctx context.Context, c *ctr, rec *Record) (*runtime.Roo
 	if err != nil {
 		return nil, err
 	}
+	chainID := ""
 	if img != nil {
+		chainID = img.ChainID
 		if r.Lower, err = s.o.Images.Lowers(ctx, img); err != nil {
 			return nil, fmt.Errorf("find the layers of image %s: %w", rec.ImageID, err)
 		}
 	}
-	if len(r.Lower) == 0 { // made from scratch: nothing to lie over
-		return &runtime.Rootfs{Bind: r.Upper, Inside: true}, nil
+	if r.Lower, err = s.stubs.over(chainID, r.Lower); err != nil {
+		return nil, fmt.Errorf("root of container %s: %w", rec.Name, err)
 	}
 	return r, nil
 }
