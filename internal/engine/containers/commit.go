@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/oci/changes"
 )
 
 // Commit makes an image of what a container has changed.
@@ -27,11 +28,8 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 	case Removing:
 		return "", errs.Newf(errs.Conflict, "You cannot commit container %s which is being removed", c.id)
 	}
-	config := rec.Config
-	if o.Config != nil {
-		config = merge(o.Config, rec.Config)
-	}
-	if config, err = applyChanges(config, o.Changes); err != nil {
+	config, err := committed(&o, rec.Config)
+	if err != nil {
 		return "", err
 	}
 	img, err := s.imageOf(ctx, c, &rec)
@@ -53,7 +51,7 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 		}
 	}
 	id, err := s.o.Images.Commit(ctx, Commit{
-		Parent: img, Upper: filepath.Join(s.dataDir(c.id), upperName), Config: imageConfigOf(config),
+		Parent: img, Upper: filepath.Join(s.dataDir(c.id), upperName), Config: config,
 		Author: o.Author, Comment: o.Comment, CreatedBy: strings.TrimSpace(rec.Path + " " + strings.Join(rec.Args, " ")),
 		Ref: o.Ref, ContainerID: c.id,
 	})
@@ -62,6 +60,23 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 	}
 	s.event(&rec, apievents.ActionCommit, map[string]string{"comment": o.Comment, "imageID": id, "imageRef": o.Ref})
 	return id, nil
+}
+
+// committed is the configuration of a commit's image. The changes go to what was
+// given with the request, and what is open then is the container's.
+func committed(o *CommitOptions, own *container.Config) (out dockerspec.DockerOCIImageConfig, err error) {
+	given := own
+	if o.Config != nil {
+		given = o.Config
+	}
+	changed := imageConfigOf(given)
+	if err := changes.Apply(&changed, o.Changes); err != nil {
+		return out, err
+	}
+	if given, err = imageConfig(changed); err != nil {
+		return out, err
+	}
+	return imageConfigOf(merge(given, own)), nil
 }
 
 // imageConfigOf is the part of a container's configuration that an image has.

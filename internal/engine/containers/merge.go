@@ -131,3 +131,10 @@ func command(c *container.Config) (path string, args []string, err error) {
 	}
 	return all[0], append([]string{}, all[1:]...), nil
 }
+
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
+}

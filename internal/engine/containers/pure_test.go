@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -509,27 +510,39 @@ func TestPruneUntil(t *testing.T) {
 	}
 }
 
-func TestChanges(t *testing.T) {
-	base := &container.Config{Env: []string{"A=1"}, WorkingDir: "/x"}
-	c, err := applyChanges(base, []string{
-		"ENV A=2 B=$A", "CMD run me", `ENTRYPOINT ["/e"]`, "WORKDIR sub", "LABEL a=b", "USER u", "VOLUME /v",
-		"EXPOSE 80 90/udp", "STOPSIGNAL SIGINT", "HEALTHCHECK CMD true", "ONBUILD RUN x",
-	})
-	if err != nil {
-		t.Fatal(err)
+func TestConfigOfACommit(t *testing.T) {
+	own := &container.Config{
+		Env: []string{"A=1", "Z=9"}, WorkingDir: "/x", Cmd: []string{"old"}, Entrypoint: []string{"/old"},
+		Labels: map[string]string{"l": "own"}, Shell: []string{"/bin/bash", "-c"}, OnBuild: []string{"RUN a"},
 	}
-	if !slices.Equal(c.Env, []string{"A=2", "B=1"}) || !slices.Equal(c.Cmd, []string{"/bin/sh", "-c", "run me"}) ||
-		c.WorkingDir != "/x/sub" || c.Labels["a"] != "b" || c.User != "u" || len(c.Volumes) != 1 || len(c.ExposedPorts) != 2 ||
-		c.StopSignal != "SIGINT" || c.Healthcheck.Test[0] != "CMD-SHELL" || c.OnBuild[0] != "RUN x" {
-		t.Errorf("%+v", c)
+	for _, c := range []struct {
+		name    string
+		given   *container.Config
+		changes []string
+		want    string // entrypoint, command, directory, environment
+	}{
+		{"the container's own", nil, nil, "[/old] [old] /x [A=1 Z=9]"},
+		{"changed", nil, []string{"ENV A=2 B=$A", "WORKDIR sub", `CMD ["c"]`}, "[/old] [c] /x/sub [A=2 Z=9 B=1]"},
+		{"an entrypoint takes the command away", nil, []string{`ENTRYPOINT ["/e"]`}, "[/e] [] /x [A=1 Z=9]"},
+		{"an entrypoint and a command", nil, []string{`CMD ["c"]`, `ENTRYPOINT ["/e"]`}, "[/e] [c] /x [A=1 Z=9]"},
+		{"an empty entrypoint is none given, as with docker", nil, []string{`ENTRYPOINT []`}, "[/old] [old] /x [A=1 Z=9]"},
+		{"changes are made to what the request gives", &container.Config{Env: []string{"A=3"}},
+			[]string{"ENV B=$A C=$Z", "WORKDIR sub"}, "[/old] [old] /sub [A=3 B=3 C= Z=9]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := committed(&CommitOptions{Config: c.given, Changes: c.changes}, own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := fmt.Sprintln(got.Entrypoint, got.Cmd, got.WorkingDir, got.Env); s != c.want+"\n" {
+				t.Errorf("got %s want %s", s, c.want)
+			}
+			if own.Env[0] != "A=1" || own.Labels["l"] != "own" || got.Shell[0] != "/bin/bash" || got.OnBuild[0] != "RUN a" {
+				t.Errorf("%+v; the container's: %+v", got, own)
+			}
+		})
 	}
-	if base.Env[0] != "A=1" {
-		t.Error("the base was changed")
-	}
-	if _, err := applyChanges(base, []string{"RUN ls"}); err == nil || err.Error() != "RUN is not a valid change command" {
+	if _, err := committed(&CommitOptions{Changes: []string{"RUN ls"}}, own); err == nil || err.Error() != "RUN is not a valid change command" {
 		t.Errorf("RUN: %v", err)
-	}
-	if _, err := applyChanges(base, []string{"NOSUCH"}); err == nil {
-		t.Error("NOSUCH")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/progress"
 	"github.com/skiff-containers/skiff/internal/layer"
 	"github.com/skiff-containers/skiff/internal/oci"
+	"github.com/skiff-containers/skiff/internal/oci/changes"
 	"github.com/skiff-containers/skiff/internal/snapshot"
 )
 
@@ -30,7 +31,7 @@ func (s *Service) Import(ctx context.Context, r io.Reader, o ImportOptions, p pr
 		}
 	}
 	conf := newConfig(o.Platform)
-	if err := ApplyChanges(&conf.Config, o.Changes); err != nil {
+	if err := changes.Apply(&conf.Config, o.Changes); err != nil {
 		return "", err
 	}
 	ctx, end, err := s.lease(ctx, "import")
