@@ -307,6 +307,13 @@ func (s *Sandbox) Endpoints() map[string]*network.EndpointSettings {
 	return out
 }
 
+// Interfaces are the names that its interfaces have inside.
+func (s *Sandbox) Interfaces() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ifnames()[1:] // but the loopback
+}
+
 // Ports are the published ports.
 func (s *Sandbox) Ports() network.PortMap {
 	s.mu.Lock()

@@ -3,9 +3,12 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,4 +229,34 @@ func TestDaemonsDefaults(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStatsOfNetworks: what a container's network has from the daemon is
+// counted; the host's interfaces are not a container's.
+func TestStatsOfNetworks(t *testing.T) {
+	e := start(t)
+	e.must("POST", "/networks/create", `{"Name":"n2"}`, "Id")
+	for _, c := range []struct{ name, mode, want string }{
+		{"own", "bridge", "eth0"}, {"none", "none", ""}, {"host", "host", ""},
+		{"shared", "container:own", "eth0"}, {"hosts", "container:host", ""},
+	} {
+		e.must("POST", "/containers/create?name="+c.name, `{"Image":"img","Cmd":["sleep","10000"],"HostConfig":{"NetworkMode":"`+c.mode+`"}}`, "Id")
+		e.must("POST", "/containers/"+c.name+"/start", "", "")
+		if got := statsNetworks(t, e, c.name); got != c.want {
+			t.Errorf("%s: %q, want %q", c.mode, got, c.want)
+		}
+	}
+	e.must("POST", "/networks/n2/connect", `{"Container":"own"}`, "")
+	if got := statsNetworks(t, e, "own"); got != "eth0 eth1" {
+		t.Errorf("after a second one: %q", got)
+	}
+}
+
+func statsNetworks(t *testing.T, e *engine, name string) string {
+	t.Helper()
+	var s struct{ Networks map[string]any }
+	if a := e.call("GET", "/containers/"+name+"/stats?stream=0&one-shot=1", nil); json.Unmarshal(a.body, &s) != nil {
+		t.Errorf("%s: %d %s", name, a.code, a.body)
+	}
+	return strings.Join(slices.Sorted(maps.Keys(s.Networks)), " ")
 }

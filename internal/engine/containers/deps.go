@@ -31,6 +31,7 @@ type Sandbox interface {
 	NetNS() *os.File // nil for the host's
 	State() sknet.SandboxState
 	Endpoints() map[string]*network.EndpointSettings // operational, by network name
+	Interfaces() []string                            // those of the endpoints, by their names inside
 	Ports() network.PortMap
 	ResolvConf() []byte
 	Hosts() []byte

@@ -569,6 +569,13 @@ func (s *fakeSandbox) Endpoints() map[string]*network.EndpointSettings {
 	return out
 }
 
+func (s *fakeSandbox) Interfaces() (out []string) {
+	for range s.Endpoints() {
+		out = append(out, fmt.Sprint("eth", len(out)))
+	}
+	return out
+}
+
 func (s *fakeSandbox) Ports() network.PortMap {
 	out := network.PortMap{}
 	for _, p := range s.spec.Ports {

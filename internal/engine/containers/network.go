@@ -94,7 +94,10 @@ const maxChain = 16
 
 // filesDir is the run directory of the container whose hosts, hostname and
 // resolv.conf a container has: its own, or that of the network it shares.
-func (s *Service) filesDir(rec *Record) string {
+func (s *Service) filesDir(rec *Record) string { return s.runDir(s.networkOwner(rec)) }
+
+// networkOwner is the id of the container whose network a container is in.
+func (s *Service) networkOwner(rec *Record) string {
 	for range maxChain { // a ring of them cannot start
 		if !rec.HostConfig.NetworkMode.IsContainer() {
 			break
@@ -106,7 +109,23 @@ func (s *Service) filesDir(rec *Record) string {
 		o := other.record()
 		rec = &o
 	}
-	return s.runDir(rec.ID)
+	return rec.ID
+}
+
+// interfaces are the names of what the daemon gave the network that a container
+// is in: none of those that the host has, nor what somebody made in it.
+func (s *Service) interfaces(rec *Record) []string {
+	c := s.index.exact(s.networkOwner(rec))
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	sb := c.sandbox
+	c.mu.Unlock()
+	if sb == nil {
+		return nil
+	}
+	return sb.Interfaces()
 }
 
 // followFiles rewrites the container's files when its network changes.

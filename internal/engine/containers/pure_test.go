@@ -482,9 +482,9 @@ func TestParsePS(t *testing.T) {
 }
 
 func TestParseProc(t *testing.T) {
-	dev := "Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 2 3 4 0 0 0 0 50 6 7 8 0 0 0 0\n"
+	dev := "Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  wg0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 2 3 4 0 0 0 0 50 6 7 8 0 0 0 0\n"
 	want := map[string]container.NetworkStats{"eth0": {RxBytes: 10, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 50, TxPackets: 6, TxErrors: 7, TxDropped: 8}}
-	if diff := cmp.Diff(want, parseNetDev([]byte(dev))); diff != "" {
+	if diff := cmp.Diff(want, parseNetDev([]byte(dev), []string{"eth0", "eth1"})); diff != "" {
 		t.Error(diff)
 	}
 	usage, cpus := parseSystemCPU([]byte("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 1 1 1 1 1 1 1\ncpu1 1 1 1 1 1 1 1 1\nintr 5\n"))

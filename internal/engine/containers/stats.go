@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,7 +114,7 @@ func (s *Service) sample(c *ctr) (*container.StatsResponse, error) {
 	if !v.rec.Config.NetworkDisabled {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", v.st.PID))
 		if err == nil {
-			out.Networks = parseNetDev(data)
+			out.Networks = parseNetDev(data, s.interfaces(&v.rec))
 		}
 	}
 	return out, nil
@@ -158,14 +159,14 @@ func fillStats(out *container.StatsResponse, st *cgroup.Stats, v2 bool) {
 	}
 }
 
-// parseNetDev reads /proc/PID/net/dev; loopback is nobody's traffic.
-func parseNetDev(data []byte) map[string]container.NetworkStats {
+// parseNetDev reads the interfaces of these names from /proc/PID/net/dev.
+func parseNetDev(data []byte, names []string) map[string]container.NetworkStats {
 	out := map[string]container.NetworkStats{}
 	for line := range strings.Lines(string(data)) {
 		name, counters, ok := strings.Cut(line, ":")
 		name = strings.TrimSpace(name)
 		f := strings.Fields(counters)
-		if !ok || len(f) < 16 || name == "lo" {
+		if !ok || len(f) < 16 || !slices.Contains(names, name) {
 			continue
 		}
 		n := func(i int) uint64 {
