@@ -140,7 +140,7 @@ func makeStubs(dir string, dirs []stubDir) error {
 		if err := root.Lchown(d.name, int(d.uid), int(d.gid)); err != nil {
 			return err
 		}
-		if err := root.Chmod(d.name, os.FileMode(d.mode&0o777)|specialBits(d.mode)); err != nil {
+		if err := root.Chmod(d.name, fileMode(d.mode&0o7777)); err != nil {
 			return err
 		}
 	}

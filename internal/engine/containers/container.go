@@ -32,6 +32,7 @@ type ctr struct {
 	image    *Image // resolved when first needed after a boot
 	waiters  []*waiter
 	health   *health // nil without a health check or when never started
+	oom      func() // ends the watch for memory that is used up; nil without
 	backoff  backoff
 	retry    func() // cancels the coming restart; nil if none comes
 	execs    map[string]*execProc

@@ -189,6 +189,10 @@ type Events interface {
 type Cgroups interface {
 	GiveRealtime(parent string, period, runtime int64) error
 	Stats(path string) (*cgroup.Stats, error)
+	// WatchOOM calls tell, from any goroutine, when processes of the group were
+	// killed because its memory was used up: at once if they were before, unless
+	// that is known.
+	WatchOOM(path string, known bool, tell func()) (stop func(), err error)
 }
 
 // Records is *meta.Table[Record].

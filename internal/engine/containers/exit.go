@@ -87,7 +87,9 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 		to = Restarting
 		c.st.Restarts++
 	}
-	c.st.ended(to, e.Code, e.OOM, e.At)
+	oom := e.OOM && !c.st.OOM // else it was told when it happened
+	stopOOM := c.takeOOM()
+	c.st.ended(to, e.Code, e.OOM || c.st.OOM, e.At)
 	if e.Unknown {
 		c.st.Error = exitNotTold
 	}
@@ -100,7 +102,8 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	remove := !again && rec.HostConfig.AutoRemove && !c.restarting && !c.removingLocked()
 	c.mu.Unlock()
 
-	if e.OOM {
+	stopOOM()
+	if oom {
 		s.event(&rec, apievents.ActionOOM, nil)
 	}
 	s.event(&rec, apievents.ActionDie, map[string]string{

@@ -48,6 +48,7 @@ type world struct {
 	recs     *fakeRecords
 	shm      *fakeShm
 	quotas   *fakeQuotas
+	groups   *fakeCgroups
 	logs     LogStore
 	failures *failures
 }
@@ -81,6 +82,7 @@ func newWorld(t *testing.T) *world {
 	w.bus = &fakeBus{}
 	w.shm = &fakeShm{f: w.failures, mounted: map[string]bool{}}
 	w.quotas = &fakeQuotas{f: w.failures, limits: map[string]uint64{}}
+	w.groups = &fakeCgroups{}
 	w.recs = &fakeRecords{f: w.failures, rows: map[string]Record{}}
 	w.logs = fakeLogs{}
 	w.boot()
@@ -102,7 +104,7 @@ func (w *world) boot() {
 	s, err := New(Options{
 		DataRoot: filepath.Join(w.dir, "data"), ExecRoot: filepath.Join(w.dir, "run"),
 		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: w.logs, Layers: w.layers,
-		Events: w.bus, Cgroups: fakeCgroups{}, Records: w.recs, Pool: -1, Shm: w.shm, Quotas: w.quotas,
+		Events: w.bus, Cgroups: w.groups, Records: w.recs, Pool: -1, Shm: w.shm, Quotas: w.quotas,
 		Spec: SpecDefaults{Host: spec.HostFacts{
 			CgroupV2: true, CgroupNS: true, Seccomp: true, Cgroups: spec.AllCgroups(), CPUs: 2, RecursiveRO: true,
 			Capabilities: spec.DefaultCapabilities(), HardLimits: map[string]uint64{},
@@ -267,6 +269,7 @@ type fakeRuntime struct {
 	onStart  func(l *runtime.Launch, p *fakeProc) error
 	onExec   func(e *runtime.Exec, p *fakeProc) error
 	onKill   func(id string)
+	oom      string // whose end says so
 	ctrs     map[string]*fakeProc
 	execs    map[string]*fakeProc
 	attached map[string][]*fakeStream
@@ -314,11 +317,19 @@ func (r *fakeRuntime) end(id string, code int) {
 	r.endLocked(r.ctrs[id], code)
 }
 
+// endOOM ends a container whose memory was used up.
+func (r *fakeRuntime) endOOM(id string, code int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.oom = id
+	r.endLocked(r.ctrs[id], code)
+}
+
 func (r *fakeRuntime) endLocked(p *fakeProc, code int) {
 	if p == nil || p.exit != nil {
 		return
 	}
-	p.exit = &runtime.Exit{ID: p.id, ExecID: p.exec, PID: p.pid, Code: code, Unknown: code == 255, At: time.Now()}
+	p.exit = &runtime.Exit{ID: p.id, ExecID: p.exec, PID: p.pid, Code: code, Unknown: code == 255, OOM: r.oom == p.id, At: time.Now()}
 	for _, s := range r.attached[p.id+"/"+p.exec] {
 		_ = s.pw.Close()
 	}
@@ -922,11 +933,33 @@ func (s *fakeShm) Unmount(dir string) error {
 
 func (s *fakeShm) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.mounted) }
 
-type fakeCgroups struct{}
+// fakeCgroups runs out of memory when a test calls what it is given to tell.
+type fakeCgroups struct {
+	mu   sync.Mutex
+	oom  map[string]func()
+	knew []bool
+}
 
-func (fakeCgroups) GiveRealtime(string, int64, int64) error { return nil }
+func (f *fakeCgroups) WatchOOM(path string, known bool, tell func()) (func(), error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.oom == nil {
+		f.oom = map[string]func(){}
+	}
+	f.oom[path], f.knew = tell, append(f.knew, known)
+	return func() { f.mu.Lock(); defer f.mu.Unlock(); delete(f.oom, path) }, nil
+}
 
-func (fakeCgroups) Stats(string) (*cgroup.Stats, error) {
+// watched is what to call for a group, nil if nobody watches it.
+func (f *fakeCgroups) watched(id string) func() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.oom["/skiff/"+id]
+}
+
+func (*fakeCgroups) GiveRealtime(string, int64, int64) error { return nil }
+
+func (*fakeCgroups) Stats(string) (*cgroup.Stats, error) {
 	return &cgroup.Stats{CPU: cgroup.CPUStats{Total: time.Second}}, nil
 }
 

@@ -204,6 +204,7 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 		if c.st.Phase == Running {
 			c.startHealth(s, &ft.rec)
 		}
+		c.watchOOM(s)
 		c.mu.Unlock()
 		return s.saveRun(c)
 	case ft.remove:

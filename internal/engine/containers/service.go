@@ -193,8 +193,9 @@ func (s *Service) Close(ctx context.Context) error {
 		if c.health != nil {
 			c.health.stop()
 		}
-		forward := c.forward
+		forward, stopOOM := c.forward, c.takeOOM()
 		c.mu.Unlock()
+		stopOOM()
 		if forward != nil {
 			s.tasks.run(forward.Stop)
 		}

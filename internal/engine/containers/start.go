@@ -163,6 +163,7 @@ func (s *Service) running(c *ctr, rec *Record, started runtime.Started, net *net
 	c.st.started(started.PID, started.At)
 	c.net = net.view()
 	c.startHealth(s, rec)
+	c.watchOOM(s)
 }
 
 // startFailed notes why, and removes a container that was made with --rm. Who

@@ -20,9 +20,21 @@ import (
 )
 
 // NewCgroups reads and sets the host's control groups.
-func NewCgroups(sys *cgroup.System) Cgroups { return hostCgroups{sys} }
+func NewCgroups(sys *cgroup.System) Cgroups { return hostCgroups{sys, sys.OOMWatcher()} }
 
-type hostCgroups struct{ sys *cgroup.System }
+type hostCgroups struct {
+	sys *cgroup.System
+	oom *cgroup.OOMWatcher
+}
+
+func (h hostCgroups) WatchOOM(path string, known bool, tell func()) (stop func(), err error) {
+	g, err := h.sys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := h.oom.Watch(g, known, tell)
+	return w.Stop, err
+}
 
 func (h hostCgroups) Stats(path string) (*cgroup.Stats, error) {
 	g, err := h.sys.Open(path)
