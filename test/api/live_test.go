@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -259,4 +261,51 @@ func statsNetworks(t *testing.T, e *engine, name string) string {
 		t.Errorf("%s: %d %s", name, a.code, a.body)
 	}
 	return strings.Join(slices.Sorted(maps.Keys(s.Networks)), " ")
+}
+
+// TestNetworksOfEnded: like docker, a container that has ended tells which
+// networks it was in and by what names, and nothing of its addresses there.
+func TestNetworksOfEnded(t *testing.T) {
+	e := start(t)
+	net := e.must("POST", "/networks/create", `{"Name":"n1"}`, "Id")
+	bridge := e.must("GET", "/networks/bridge", "", "Id")
+	ended := func(name, mode string) string {
+		id := e.must("POST", "/containers/create?name="+name, `{"Image":"img","Cmd":["sleep","10000"],"HostConfig":{"NetworkMode":"`+mode+`"}}`, "Id")
+		if got := e.must("GET", "/containers/"+id+"/json", "", "NetworkSettings/Networks/"+mode+"/NetworkID"); got != "" {
+			t.Errorf("%s: before its first start: %q", mode, got)
+		}
+		e.must("POST", "/containers/"+id+"/start", "", "")
+		e.must("POST", "/containers/"+id+"/kill", "", "")
+		e.must("POST", "/containers/"+id+"/wait", "", "")
+		return id
+	}
+	for name, want := range map[string]string{"n1": net, "bridge": bridge} {
+		id := ended("of-"+name, name)
+		for _, again := range []bool{false, true} {
+			got := e.must("GET", "/containers/"+id+"/json", "", "NetworkSettings/Networks/"+name)
+			var s struct {
+				NetworkID, EndpointID, IPAddress string
+				DNSNames                         []string
+			}
+			if err := json.Unmarshal([]byte(got), &s); err != nil {
+				t.Fatal(err, got)
+			}
+			names := []string{"of-" + name, id[:12]}
+			if name == "bridge" {
+				names = nil
+			}
+			if s.NetworkID != want || s.EndpointID != "" || s.IPAddress != "" || !slices.Equal(s.DNSNames, names) {
+				t.Errorf("%s: %s", name, got)
+			}
+			filters := url.QueryEscape(`{"network":["` + want[:20] + `"]}`)
+			if got := e.must("GET", "/containers/json?all=1&filters="+filters, "", "0/Id"); got != id {
+				t.Errorf("%s: listed: %q", name, got)
+			}
+			if !again { // the next daemon knows, too
+				time.Sleep(time.Second) // it is written in a moment
+				e.Kill()
+				e.Launch()
+			}
+		}
+	}
 }

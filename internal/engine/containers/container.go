@@ -32,7 +32,7 @@ type ctr struct {
 	image    *Image // resolved when first needed after a boot
 	waiters  []*waiter
 	health   *health // nil without a health check or when never started
-	oom      func() // ends the watch for memory that is used up; nil without
+	oom      func()  // ends the watch for memory that is used up; nil without
 	backoff  backoff
 	retry    func() // cancels the coming restart; nil if none comes
 	execs    map[string]*execProc
@@ -48,6 +48,32 @@ type ctr struct {
 type netView struct {
 	endpoints map[string]*network.EndpointSettings // operational; replaced, never changed
 	ports     network.PortMap
+}
+
+// setNet takes over what shows of the network. As docker does, the container
+// keeps, when it has ended, which networks it was in and its names there. The
+// caller has mu, if others know the container.
+func (c *ctr) setNet(v netView) {
+	c.net = v
+	if c.rec.HostConfig.AutoRemove {
+		return
+	}
+	var list map[string]*network.EndpointSettings
+	for name, now := range v.endpoints {
+		e := c.rec.Endpoints[name]
+		if e == nil || e.NetworkID == now.NetworkID && slices.Equal(e.DNSNames, now.DNSNames) {
+			continue
+		}
+		if list == nil {
+			list = maps.Clone(c.rec.Endpoints)
+		}
+		e = declared(e)
+		e.NetworkID, e.DNSNames = now.NetworkID, slices.Clone(now.DNSNames)
+		list[name] = e
+	}
+	if list != nil {
+		c.rec.Endpoints = list // replaced, since others may be reading it
+	}
 }
 
 func newCtr(rec Record) *ctr {

@@ -173,7 +173,7 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 		if err != nil {
 			return sp, err
 		}
-		sp.Endpoints = append(sp.Endpoints, sknet.EndpointSpec{Network: n.ID, Settings: rec.Endpoints[name].Copy()})
+		sp.Endpoints = append(sp.Endpoints, sknet.EndpointSpec{Network: n.ID, Settings: declared(rec.Endpoints[name])})
 	}
 	var err error
 	if sp.Ports, err = portSpecs(cfg, h); err != nil {

@@ -36,7 +36,8 @@ type Record struct {
 
 	Config     *container.Config     `json:"config"`     // merged with the image's
 	HostConfig *container.HostConfig `json:"hostConfig"` // with defaults filled in
-	// Endpoints are the networks to be attached to, by name.
+	// Endpoints are the networks to be attached to, by name: what was declared, and
+	// what docker shows of those that were, once the container has ended.
 	Endpoints map[string]*network.EndpointSettings `json:"endpoints,omitempty"`
 	Links     []Link                               `json:"links,omitempty"` // on the default bridge
 	Mounts    []Mount                              `json:"mounts,omitempty"`

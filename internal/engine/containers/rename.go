@@ -63,6 +63,6 @@ func (s *Service) refreshNet(c *ctr, sb Sandbox) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sandbox == sb {
-		c.net = v
+		c.setNet(v)
 	}
 }

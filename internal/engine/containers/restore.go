@@ -166,7 +166,7 @@ func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {
 		return
 	}
 	c.sandbox = sb
-	c.net = netView{endpoints: sb.Endpoints(), ports: sb.Ports()}
+	c.setNet(netView{endpoints: sb.Endpoints(), ports: sb.Ports()})
 	s.followFiles(c, sb)
 }
 

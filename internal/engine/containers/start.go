@@ -161,7 +161,7 @@ func (s *Service) running(c *ctr, rec *Record, started runtime.Started, net *net
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.st.started(started.PID, started.At)
-	c.net = net.view()
+	c.setNet(net.view())
 	c.startHealth(s, rec)
 	c.watchOOM(s)
 }
