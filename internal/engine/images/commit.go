@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -60,5 +61,7 @@ func (s *Service) Commit(ctx context.Context, c CommitSpec) (string, error) {
 	if err != nil {
 		return "", diskFull(err)
 	}
+	s.event(events.ActionCreate, img.ID.String(), img.ID.String(), img)
+	s.tagged(img, ref)
 	return img.ID.String(), nil
 }

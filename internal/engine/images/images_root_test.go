@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,7 @@ type engine struct {
 
 	mu     sync.Mutex
 	events []string
+	told   []string // with everything in them
 }
 
 func start(t *testing.T, root string) *engine {
@@ -68,6 +70,13 @@ func start(t *testing.T, root string) *engine {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.events = append(e.events, string(a)+" "+attrs["name"])
+			line := string(a) + " " + id + " " + attrs["name"]
+			for _, k := range slices.Sorted(maps.Keys(attrs)) {
+				if k != "name" {
+					line += " " + k + "=" + attrs[k]
+				}
+			}
+			e.told = append(e.told, line)
 		},
 	})
 	if err != nil {
@@ -247,8 +256,8 @@ func TestPushAndPull(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.push(reg+"/third/copy").has(t, "Mounted from ")
-	want := []string{"import " + ref, "push " + reg + "/demo/app"}
-	if diff := cmp.Diff(want, e.events[:2]); diff != "" {
+	want := []string{"tag " + ref, "import " + id, "push " + reg + "/demo/app"}
+	if diff := cmp.Diff(want, e.events[:3]); diff != "" {
 		t.Error(diff)
 	}
 }

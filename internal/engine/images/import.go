@@ -63,7 +63,8 @@ func (s *Service) Import(ctx context.Context, r io.Reader, o ImportOptions, p pr
 		return "", diskFull(err)
 	}
 	p.Emit(progress.Event{Status: img.ID.String()})
-	s.event(events.ActionImport, img.ID.String(), o.Ref, img)
+	s.tagged(img, ref)
+	s.event(events.ActionImport, img.ID.String(), img.ID.String(), img)
 	return img.ID.String(), nil
 }
 

@@ -205,7 +205,7 @@ func (r *removal) untag(ctx context.Context, rec record) error {
 	}
 	name := reference.FamiliarString(rec.ref)
 	r.out = append(r.out, image.DeleteResponse{Untagged: name})
-	r.s.event(events.ActionUnTag, r.e.ID.String(), name, r.e.Image)
+	r.s.event(events.ActionUnTag, r.e.ID.String(), name, nil)
 	return nil
 }
 
@@ -223,6 +223,6 @@ func (r *removal) delete(ctx context.Context) error {
 		}
 	}
 	r.s.forget(ctx, gone)
-	r.s.event(events.ActionDelete, r.e.ID.String(), r.e.ID.String(), r.e.Image)
+	r.s.event(events.ActionDelete, r.e.ID.String(), r.e.ID.String(), nil)
 	return nil
 }

@@ -168,7 +168,8 @@ func (s *Service) dropOldLeases(ctx context.Context) error {
 	return nil
 }
 
-// event publishes what happened to an image; img may be nil.
+// event publishes what happened to an image, with its labels; img is nil where
+// docker tells none: of what is gone.
 func (s *Service) event(a events.Action, id, name string, img *Image) {
 	attrs := map[string]string{}
 	if img != nil {

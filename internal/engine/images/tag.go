@@ -25,8 +25,15 @@ func (s *Service) Tag(ctx context.Context, source, target string) error {
 	if err := s.name(ctx, to, s.targetOf(ctx, named, img)); err != nil {
 		return err
 	}
-	s.event(events.ActionTag, img.ID.String(), reference.FamiliarString(to), img)
+	s.tagged(img, to)
 	return nil
+}
+
+// tagged tells of a name that an image was given; nil is none.
+func (s *Service) tagged(img *Image, ref reference.NamedTagged) {
+	if ref != nil {
+		s.event(events.ActionTag, img.ID.String(), reference.FamiliarString(ref), img)
+	}
 }
 
 // targetOf is what the name that was meant leads to (an index, maybe), or the
@@ -52,6 +59,7 @@ func (s *Service) Record(ctx context.Context, target ocispec.Descriptor, names [
 	if err != nil {
 		return err
 	}
+	var refs []reference.NamedTagged
 	for _, n := range names {
 		ref, err := oci.ParseTagged(n)
 		if err != nil {
@@ -60,12 +68,18 @@ func (s *Service) Record(ctx context.Context, target ocispec.Descriptor, names [
 		if err := s.name(ctx, ref, target); err != nil {
 			return err
 		}
-		s.event(events.ActionTag, imgs[0].ID.String(), reference.FamiliarString(ref), imgs[0])
+		refs = append(refs, ref)
 	}
-	if len(names) > 0 {
-		return nil
+	if len(refs) == 0 {
+		if err := s.keepUnnamed(ctx, imgs[0]); err != nil {
+			return err
+		}
 	}
-	return s.keepUnnamed(ctx, imgs[0])
+	s.event(events.ActionCreate, imgs[0].ID.String(), imgs[0].ID.String(), imgs[0])
+	for _, ref := range refs {
+		s.tagged(imgs[0], ref)
+	}
+	return nil
 }
 
 // keepUnnamed keeps an image that may have no name. The caller holds s.names.

@@ -118,7 +118,7 @@ func TestErrorsAreDockers(t *testing.T) {
 		"bad change": {func() error {
 			_, err := e.Import(e.ctx, rootfs(t, nil), images.ImportOptions{Changes: []string{"RUN x"}}, progress.Discard)
 			return err
-		}, errs.Invalid, `change "RUN x": RUN is not a valid change command`},
+		}, errs.Invalid, `RUN is not a valid change command`},
 		"load no archive": {func() error { return e.Load(e.ctx, rootfs(t, map[string]string{"a": "b"}), nil, progress.Discard) }, errs.Invalid, ""},
 		"load garbage": {func() error {
 			return e.Load(e.ctx, strings.NewReader(strings.Repeat("x", 2000)), nil, progress.Discard)
