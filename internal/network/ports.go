@@ -104,10 +104,18 @@ type target struct {
 
 // bind reserves a port of the host for the spec.
 func (m *Manager) bind(s PortSpec, g gateways) (*binding, error) {
-	if p := s.Container.Proto(); p != network.TCP && p != network.UDP {
-		return nil, errs.Newf(errs.Unsupported, "publish port %s: only tcp and udp ports can be published", s.Container)
+	switch s.Container.Proto() {
+	case network.TCP, network.UDP, network.SCTP:
+	default:
+		return nil, errs.Newf(errs.Invalid, "publish port %s: invalid protocol: only tcp, udp and sctp ports can be published", s.Container)
 	}
 	all := m.targets(s.HostIP, g)
+	if s.Container.Proto() == network.SCTP {
+		var err error
+		if all, err = translated(all, s); err != nil {
+			return nil, err
+		}
+	}
 	var served []target
 	for _, t := range all {
 		if !t.routed {
@@ -176,6 +184,13 @@ func (m *Manager) targets(asked netip.Addr, g gateways) (out []target) {
 		out = append(out, target{host: orAddr(def, any6), to: v4.addr.Addr()})
 	}
 	return out
+}
+
+// translated reports whether the firewall can lead there; a socket of ours
+// serves what another family has, or is for this host's own link alone.
+func (t target) translated() bool {
+	own := t.host.Is6() && (t.host.IsLoopback() || t.host.IsLinkLocalUnicast())
+	return !own && t.host.Is6() == t.to.Is6()
 }
 
 func newTarget(e *endpoint, v6 bool, host netip.Addr) target {
@@ -250,6 +265,9 @@ func (m *Manager) listen(p protoPort, a netip.Addr, to netip.AddrPort) (io.Close
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	host := netip.AddrPortFrom(a, p.port).String()
+	if p.proto == network.SCTP {
+		return m.reserveSCTP(netip.AddrPortFrom(a, p.port))
+	}
 	if p.proto == network.UDP {
 		c, err := lc.ListenPacket(context.Background(), "udp"+family, host)
 		if err != nil {
@@ -286,8 +304,7 @@ func (b *binding) rules() []rules.Port {
 		if t.routed || t.trusted {
 			out = append(out, p)
 		}
-		own := t.host.Is6() && (t.host.IsLoopback() || t.host.IsLinkLocalUnicast())
-		if !t.routed && !own && t.host.Is6() == t.to.Is6() {
+		if !t.routed && t.translated() {
 			p.Host = netip.AddrPortFrom(t.host, b.port.port)
 			out = append(out, p)
 		}

@@ -74,6 +74,18 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%d %s", r.Code, r.Stderr)
 		}
 	})
+	t.Run("sctp", func(t *testing.T) {
+		id := d.Run("docker", "run", "-d", "-P", "--expose", "9000/sctp", "-p", "127.0.0.1:38412:38412/sctp", "busybox", "sleep", "600")
+		want(t, "port", d.Run("docker", "port", id, "38412/sctp"), "127.0.0.1:38412")
+		if ports := d.Run("docker", "port", id); !strings.Contains(ports, "9000/sctp -> 0.0.0.0:") {
+			t.Errorf("port: %s", ports)
+		}
+		want(t, "inspect", d.Run("docker", "inspect", "-f", `{{(index (index .NetworkSettings.Ports "38412/sctp") 0).HostPort}}`, id), "38412")
+		if ps := d.Run("docker", "ps", "--no-trunc", "--filter", "id="+id, "--format", "{{.Ports}}"); !strings.Contains(ps, "127.0.0.1:38412->38412/sctp") {
+			t.Errorf("ps: %s", ps)
+		}
+		d.Run("docker", "rm", "-f", id)
+	})
 	t.Run("udp", func(t *testing.T) {
 		// The test's own program answers in the container.
 		id := d.Run("docker", "run", "-d", "-p", "18053:5353/udp", "-v", os.Args[0]+":/echo:ro", "-e", udpEcho+"=:5353", "busybox", "/echo")

@@ -228,8 +228,11 @@ func decodePort(family rules.Family, set string, key, val []byte) (rules.Port, b
 		return rules.Port{}, false
 	}
 	p := rules.Port{Host: netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[4:])), Proto: "tcp"}
-	if key[0] == unix.IPPROTO_UDP {
+	switch key[0] {
+	case unix.IPPROTO_UDP:
 		p.Proto = "udp"
+	case unix.IPPROTO_SCTP:
+		p.Proto = "sctp"
 	}
 	if set == rules.SetDirect {
 		p.Host, p.To = netip.AddrPort{}, p.Host

@@ -45,7 +45,7 @@ func (n Network) of(f Family) Subnet {
 // Port is one published port.
 type Port struct {
 	Host  netip.AddrPort // an unspecified address: any of the host's; invalid: a port that is only let through
-	Proto string         // tcp, udp
+	Proto string         // tcp, udp, sctp
 	To    netip.AddrPort
 }
 

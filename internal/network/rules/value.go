@@ -46,8 +46,9 @@ func Addr(a netip.Addr) Value { return Value{a.String(), a.AsSlice()} }
 
 // Protocol numbers of the transport protocols that have ports here.
 const (
-	protoTCP = 6
-	protoUDP = 17
+	protoTCP  = 6
+	protoUDP  = 17
+	protoSCTP = 132
 )
 
 // icmp is the protocol by which routers and hosts tell each other of errors.
@@ -58,10 +59,13 @@ func icmp(f Family) Value {
 	return Value{"icmp", []byte{1}}
 }
 
-// Proto is "tcp" or "udp".
+// Proto is "tcp", "udp" or "sctp".
 func Proto(name string) Value {
-	if name == "udp" {
-		return Value{"udp", []byte{protoUDP}}
+	switch name {
+	case "udp":
+		return Value{name, []byte{protoUDP}}
+	case "sctp":
+		return Value{name, []byte{protoSCTP}}
 	}
 	return Value{"tcp", []byte{protoTCP}}
 }
