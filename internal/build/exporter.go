@@ -329,7 +329,7 @@ func (w *engineWorker) stored(ctx context.Context, d digest.Digest, labels map[s
 }
 
 // exportSlow lets BuildKit's image exporter write the image, then adopts the
-// layers of the platform that runs here.
+// layers of the platform that runs here, or of the only one.
 func (i *mobyInstance) exportSlow(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (Image, map[string]string, exporter.FinalizeFunc, error) {
 	resp, fin, ref, err := i.ExporterInstance.Export(ctx, src, info)
 	if err != nil {
@@ -342,14 +342,18 @@ func (i *mobyInstance) exportSlow(ctx context.Context, src *exporter.Source, inf
 	desc := ref.Descriptor()
 	cs := i.worker.ContentStore()
 	img := Image{Manifest: desc, ID: digest.Digest(resp[exptypes.ExporterImageConfigDigestKey])}
-	m, err := images.Manifest(ctx, cs, desc, i.worker.platform())
+	wanted, err := i.worker.wanted(src)
+	if err != nil {
+		return Image{}, nil, nil, err
+	}
+	m, err := images.Manifest(ctx, cs, desc, wanted)
 	if errdefs.IsNotFound(err) {
 		return img, resp, fin, nil // an image for other machines only
 	} else if err != nil {
 		return Image{}, nil, nil, err
 	}
 	img.ID = m.Config.Digest
-	r, err := native(src, i.worker.platform())
+	r, err := native(src, wanted)
 	if err != nil || r == nil {
 		return img, resp, fin, err
 	}

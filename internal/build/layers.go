@@ -189,7 +189,7 @@ func single(src *exporter.Source) (cache.ImmutableRef, *exptypes.Platform, error
 	return src.Ref, nil, nil
 }
 
-// native returns the file system of the platform that runs here; nil for none.
+// native returns the file system of the platform that matches; nil for none.
 func native(src *exporter.Source, m platforms.MatchComparer) (cache.ImmutableRef, error) {
 	ps, err := exptypes.ParsePlatforms(src.Metadata)
 	if err != nil {

@@ -80,6 +80,10 @@ func (w *engineWorker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceO
 		if img.ResolveMode == "" || img.ResolveMode == pb.AttrImageResolveModeDefault {
 			img.ResolveMode = pb.AttrImageResolveModePreferLocal
 		}
+		if ref, ok := imageOf(op.Identifier); ok && img.ResolveMode == pb.AttrImageResolveModePreferLocal &&
+			foreign(ctx, w.ImageStore, w.ContentStore(), ref, img.Platform) {
+			img.ResolveMode = pb.AttrImageResolveModeForcePull
+		}
 		opt.ImageOpt = &img
 	}
 	return w.Worker.ResolveSourceMetadata(ctx, op, opt, sm, job)

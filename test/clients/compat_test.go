@@ -55,6 +55,7 @@ var compat = []struct {
 		{line: "run --rm --mac-address 02:42:ac:11:00:77 img ip link show eth0", expect: "02:42:ac:11:00:77"},
 		{line: "run --rm -p 127.0.0.1::80 img true"},
 		{line: "run --rm -P --expose 99 img true"},
+		{line: "run --rm -p 127.0.0.1::38412/sctp img true"},
 		{line: "run --rm --network net1 --network-alias other --ip 10.66.0.9 img ip addr", expect: "10.66.0.9/24"},
 		{line: "run --rm --cap-drop ALL img grep CapEff /proc/self/status", expect: "0000000000000000"},
 		{line: "run --rm --cap-add NET_ADMIN img ip link set lo down"},
@@ -277,7 +278,7 @@ var compat = []struct {
 		{line: "build --cgroup-parent /PARENT/b ctx"},
 		{line: "build --security-opt seccomp=unconfined ctx", expect: "security options are not supported", fails: true},
 		{line: "build --squash ctx", expect: "squash", fails: true},
-		{line: "build --platform linux/s390x ctx", expect: "linux/s390x is not supported", fails: true},
+		{line: "build --platform linux/s390x -f ctx/Data -t data ctx", expect: "Successfully tagged data:latest"},
 		{line: "build - < ctx/Small", expect: "Successfully built"},
 		{line: "build nosuch", expect: "nosuch", fails: true},
 		{line: "builder prune -f --keep-storage 1g --filter until=24h", expect: "Total"},
@@ -461,7 +462,7 @@ func tryAll(t *testing.T, cli string, result func(section string, x try, ok bool
 	d.Run(cli, "network", "create", "net0")
 	d.Run(cli, "network", "create", "--subnet", "10.66.0.0/24", "net1")
 	d.Run(cli, "run", "-d", "--name", "up", "-v", "/anon", "-p", "127.0.0.1::80", "img", "sleep", "100000")
-	d.Run("sh", "-c", `echo FROM_FILE=yes > envfile; echo p > password; mkdir ctx; echo 'FROM img' > ctx/Small; printf 'FROM img AS first\nARG A\nRUN echo $A > /f\nFROM first\nCOPY . /c\n' > ctx/Dockerfile; printf 'FROM img\nNOPE x\n' > ctx/Broken`)
+	d.Run("sh", "-c", `echo FROM_FILE=yes > envfile; echo p > password; mkdir ctx; echo 'FROM img' > ctx/Small; printf 'FROM scratch\nCOPY . /\n' > ctx/Data; printf 'FROM img AS first\nARG A\nRUN echo $A > /f\nFROM first\nCOPY . /c\n' > ctx/Dockerfile; printf 'FROM img\nNOPE x\n' > ctx/Broken`)
 	_, taken, _ := strings.Cut(d.Run(cli, "port", "up", "80"), ":")
 	fill := strings.NewReplacer("REG", reg, "PWD", d.Dir, "PARENT", filepath.Base(d.CgroupParent), "TAKEN", strings.TrimSpace(taken))
 	for _, s := range compat {

@@ -123,6 +123,7 @@ CMD ["echo $GREETING; cat made; id -u; cat list"]
 			}
 		}
 	})
+	t.Run("for another platform", func(t *testing.T) { buildForAnother(t, d) })
 	t.Run("no network", func(t *testing.T) {
 		dir := buildContext(t, d, map[string]string{"Dockerfile": "FROM busybox\nRUN ip -o link | grep -c eth0 > /n || true\n"})
 		img := d.Run("docker", "build", "-q", "--network", "none", dir)

@@ -89,16 +89,12 @@ func dockerfilePath(p string) string {
 	return strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(p, `\`, "/")), "/")
 }
 
-// platform accepts what this machine runs; foreign ones would need an emulator
-// in every step.
+// platform is handed on: a foreign one needs no emulator where no step runs a
+// program of it, and where one does, the kernel says so.
 func platform(s string) (string, error) {
 	p, err := platforms.Parse(s)
 	if err != nil {
 		return "", errs.Newf(errs.Invalid, "invalid platform %q: %w", s, err)
-	}
-	if !platforms.Default().Match(p) {
-		return "", errs.Newf(errs.Unsupported, "platform %s is not supported: this machine builds for %s only",
-			platforms.Format(p), platforms.Format(platforms.DefaultSpec()))
 	}
 	return platforms.Format(platforms.Normalize(p)), nil
 }

@@ -49,8 +49,9 @@ func TestRequest(t *testing.T) {
 			Options{ExtraHosts: []string{"a:192.0.2.1", "b=::1", "c:[2001:db8::1]", "gw:host-gateway"}},
 			map[string]string{"filename": "Dockerfile", "add-hosts": "a=192.0.2.1,b=::1,c=2001:db8::1,gw=198.51.100.1"},
 		},
-		"remote": {Options{Remote: "https://example.com/x.git#main"}, map[string]string{"filename": "Dockerfile", "context": "https://example.com/x.git#main"}},
-		"none":   {Options{NetworkMode: "none"}, map[string]string{"filename": "Dockerfile", "force-network-mode": "none"}},
+		"remote":   {Options{Remote: "https://example.com/x.git#main"}, map[string]string{"filename": "Dockerfile", "context": "https://example.com/x.git#main"}},
+		"platform": {Options{Platform: "linux/aarch64"}, map[string]string{"filename": "Dockerfile", "platform": "linux/arm64"}},
+		"none":     {Options{NetworkMode: "none"}, map[string]string{"filename": "Dockerfile", "force-network-mode": "none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, _, err := request(tc.o, net.ParseIP("198.51.100.1"))
@@ -71,7 +72,6 @@ func TestRequestRefuses(t *testing.T) {
 	}{
 		"bad tag":                {Options{Tags: []string{"UPPER"}}, errs.Invalid},
 		"tag with digest":        {Options{Tags: []string{"a@sha256:" + strings.Repeat("0", 64)}}, errs.Invalid},
-		"foreign platform":       {Options{Platform: "linux/s390x"}, errs.Unsupported},
 		"bad platform":           {Options{Platform: "no/such/thing/here"}, errs.Invalid},
 		"squash":                 {Options{Squash: true}, errs.Unsupported},
 		"network of a container": {Options{NetworkMode: "container:x"}, errs.Unsupported},

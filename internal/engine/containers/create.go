@@ -12,11 +12,13 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/logs"
+	"github.com/skiff-containers/skiff/internal/oci"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
 )
 
@@ -63,6 +65,20 @@ type declaration struct {
 	warnings []string
 }
 
+// foreignPlatform warns of an image that this machine runs with an emulator, or
+// not at all.
+func foreignPlatform(p ocispec.Platform) string {
+	m := p
+	if m.Architecture == "amd64" {
+		m.Variant = "" // which of them the processor has is not known here
+	}
+	if p.Architecture == "" || oci.Host().Match(m) {
+		return ""
+	}
+	return fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+		oci.FormatPlatform(p), oci.FormatPlatform(oci.HostPlatform()))
+}
+
 // declare works a request out: name, image, configuration, mounts. Only the
 // name is taken yet.
 func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo *cleanup.Stack) (*declaration, error) {
@@ -93,6 +109,9 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 		config = merge(&cfg, base)
 		d.rec.ImageID, d.rec.ChainID = d.image.ID, d.image.ChainID
 		d.rec.Manifest, d.rec.Platform = d.image.Manifest, d.image.Platform
+		if w := foreignPlatform(d.image.Platform); w != "" && o.Platform == nil {
+			d.warnings = append(d.warnings, w)
+		}
 	}
 	if config.WorkingDir != "" {
 		config.WorkingDir = path.Clean(config.WorkingDir)
