@@ -32,6 +32,7 @@ func (c *builtinClient) BuildOpts() gwclient.BuildOpts {
 	if c.opts != nil {
 		o.Opts = maps.Clone(c.opts)
 	}
+	o.Opts = nameNetwork(o.Opts)
 	return o
 }
 

@@ -117,8 +117,9 @@ type Exit struct {
 
 // Networks makes network namespaces for build steps.
 type Networks interface {
-	// New makes one connected to the default bridge.
-	New(ctx context.Context, id, hostname string) (Network, error)
+	// New makes one connected to the network of that name or id, "" for the
+	// default bridge; "container:NAME" is a container's own.
+	New(ctx context.Context, id, hostname, network string) (Network, error)
 	// HostResolvConf is the resolv.conf of steps that share the host's network.
 	HostResolvConf(ctx context.Context) ([]byte, error)
 }

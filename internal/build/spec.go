@@ -29,6 +29,8 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	if err := e.permit(meta); err != nil {
 		return nil, err
 	}
+	var network string
+	meta.CgroupParent, network = networkOf(meta.CgroupParent, meta.NetMode)
 	dir := filepath.Join(e.state, id)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
@@ -45,7 +47,7 @@ func (e *executor) prepare(ctx context.Context, id string, root bkexec.Mount, mo
 	}
 	undo.Push(func() { stubs.remove(ctx, e.log) })
 
-	n, err := e.network(ctx, id, meta, undo)
+	n, err := e.network(ctx, id, network, meta, undo)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +161,7 @@ func (*stepNet) Sample() (*resourcestypes.NetworkSample, error) { return nil, ni
 // Close implements network.Namespace.
 func (*stepNet) Close() error { return nil }
 
-func (e *executor) network(ctx context.Context, id string, meta bkexec.Meta, undo *cleanup.Stack) (*stepNet, error) {
+func (e *executor) network(ctx context.Context, id, name string, meta bkexec.Meta, undo *cleanup.Stack) (*stepNet, error) {
 	switch meta.NetMode {
 	case pb.NetMode_NONE:
 		return &stepNet{mode: meta.NetMode}, nil
@@ -170,7 +172,7 @@ func (e *executor) network(ctx context.Context, id string, meta bkexec.Meta, und
 		}
 		return &stepNet{mode: meta.NetMode, resolv: resolv}, nil
 	case pb.NetMode_UNSET:
-		n, err := e.opt.Networks.New(ctx, id, meta.Hostname)
+		n, err := e.opt.Networks.New(ctx, id, meta.Hostname, name)
 		if err != nil {
 			return nil, fmt.Errorf("connect a build step: %w", err)
 		}

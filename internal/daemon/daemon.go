@@ -402,7 +402,7 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	gateway := d.gateway()
 	b, err := build.New(build.Options{
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
-		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.users},
+		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.containers, d.users},
 		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: true,
 		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/skiff-containers/skiff/internal/build"
+	"github.com/skiff-containers/skiff/internal/engine/containers"
 	"github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/userns"
@@ -145,15 +147,26 @@ func (l *stepLauncher) Delete(ctx context.Context, id string) error {
 	return l.rt.Delete(ctx, id)
 }
 
-// stepNetworks gives build steps sandboxes on the default bridge:
-// build.Networks over the network manager.
+// stepNetworks gives build steps sandboxes on a network, or a container's:
+// build.Networks over the network manager and the containers.
 type stepNetworks struct {
 	m     *network.Manager
+	c     *containers.Service
 	users *userns.Map
 }
 
-func (n stepNetworks) New(ctx context.Context, id, hostname string) (build.Network, error) {
-	info, err := n.m.Lookup("bridge")
+func (n stepNetworks) New(ctx context.Context, id, hostname, name string) (build.Network, error) {
+	if ref, ok := strings.CutPrefix(name, "container:"); ok {
+		ns, hosts, resolv, err := n.c.ShareNetwork(ref)
+		if err != nil {
+			return nil, err
+		}
+		return sharedNetwork{ns, hosts, resolv}, nil
+	}
+	if name == "" {
+		name = "bridge"
+	}
+	info, err := n.m.Lookup(name)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +190,17 @@ type stepNetwork struct {
 }
 
 func (s stepNetwork) Close() error { return s.Sandbox.Close(s.ctx) }
+
+// sharedNetwork is a container's: only the descriptor is the step's own.
+type sharedNetwork struct {
+	ns            *os.File
+	hosts, resolv []byte
+}
+
+func (s sharedNetwork) NetNS() *os.File    { return s.ns }
+func (s sharedNetwork) Hosts() []byte      { return s.hosts }
+func (s sharedNetwork) ResolvConf() []byte { return s.resolv }
+func (s sharedNetwork) Close() error       { return s.ns.Close() }
 
 var (
 	_ build.Launcher = (*stepLauncher)(nil)

@@ -131,6 +131,7 @@ CMD ["echo $GREETING; cat made; id -u; cat list"]
 		img = d.Run("docker", "build", "-q", dir)
 		want(t, "interfaces by default", d.Run("docker", "run", "--rm", img, "cat", "/n"), "1")
 	})
+	t.Run("on a network of one's own", func(t *testing.T) { buildOnNetwork(t, d) })
 	t.Run("a layer is on disk once", func(t *testing.T) {
 		before := storedIn(d.DataRoot)
 		dir := buildContext(t, d, map[string]string{"Dockerfile": "FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=16 2>/dev/null\n"})

@@ -271,7 +271,9 @@ type network struct{}
 var _ build.Networks = Networks{}
 
 // New implements build.Networks.
-func (Networks) New(context.Context, string, string) (build.Network, error) { return network{}, nil }
+func (Networks) New(context.Context, string, string, string) (build.Network, error) {
+	return network{}, nil
+}
 
 // HostResolvConf implements build.Networks.
 func (Networks) HostResolvConf(context.Context) ([]byte, error) { return nil, nil }

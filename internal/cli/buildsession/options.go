@@ -122,10 +122,8 @@ func (b *builder) frontendAttrs(opt *bkclient.SolveOpt) error {
 	case "host":
 		attrs["force-network-mode"] = "host"
 		opt.AllowedEntitlements = append(opt.AllowedEntitlements, "network.host")
-	case "none":
-		attrs["force-network-mode"] = "none"
-	default:
-		return fmt.Errorf("network mode %q is not supported for builds with a session: want default, host or none", f.Network)
+	default: // none, or the name of a network
+		attrs["force-network-mode"] = f.Network
 	}
 	if f.Pull {
 		attrs["image-resolve-mode"] = "pull"

@@ -124,8 +124,10 @@ func network(mode string, req *build.Request) error {
 	case "host":
 		req.Attrs["force-network-mode"] = mode
 		req.Entitlements = append(req.Entitlements, string(entitlements.EntitlementNetworkHost))
-	default:
-		return errs.Newf(errs.Unsupported, "network mode %q is not supported in builds: use default, none or host", mode)
+	case "container:":
+		return errs.New(errs.Invalid, "invalid network mode: a container's network needs its name or id")
+	default: // a network's name or id, or container:NAME
+		req.Attrs["force-network-mode"] = mode
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ func TestRequest(t *testing.T) {
 		},
 		"remote":   {Options{Remote: "https://example.com/x.git#main"}, map[string]string{"filename": "Dockerfile", "context": "https://example.com/x.git#main"}},
 		"platform": {Options{Platform: "linux/aarch64"}, map[string]string{"filename": "Dockerfile", "platform": "linux/arm64"}},
+		"network":  {Options{NetworkMode: "net1"}, map[string]string{"filename": "Dockerfile", "force-network-mode": "net1"}},
 		"none":     {Options{NetworkMode: "none"}, map[string]string{"filename": "Dockerfile", "force-network-mode": "none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,19 +71,19 @@ func TestRequestRefuses(t *testing.T) {
 		o    Options
 		kind errs.Kind
 	}{
-		"bad tag":                {Options{Tags: []string{"UPPER"}}, errs.Invalid},
-		"tag with digest":        {Options{Tags: []string{"a@sha256:" + strings.Repeat("0", 64)}}, errs.Invalid},
-		"bad platform":           {Options{Platform: "no/such/thing/here"}, errs.Invalid},
-		"squash":                 {Options{Squash: true}, errs.Unsupported},
-		"network of a container": {Options{NetworkMode: "container:x"}, errs.Unsupported},
-		"host without address":   {Options{ExtraHosts: []string{"a"}}, errs.Invalid},
-		"host with a comma":      {Options{ExtraHosts: []string{"a,b:192.0.2.1"}}, errs.Invalid},
-		"no gateway":             {Options{ExtraHosts: []string{"a:host-gateway"}}, errs.Invalid},
-		"negative memory":        {Options{Memory: -1}, errs.Invalid},
-		"local path as remote":   {Options{Remote: "/etc"}, errs.Invalid},
-		"session without id":     {Options{Remote: "client-session"}, errs.Invalid},
-		"unknown output":         {Options{Outputs: []map[string]string{{"type": "floppy"}}}, errs.Invalid},
-		"ulimit with a comma":    {Options{Ulimits: []*container.Ulimit{{Name: "a,b"}}}, errs.Invalid},
+		"bad tag":                 {Options{Tags: []string{"UPPER"}}, errs.Invalid},
+		"tag with digest":         {Options{Tags: []string{"a@sha256:" + strings.Repeat("0", 64)}}, errs.Invalid},
+		"bad platform":            {Options{Platform: "no/such/thing/here"}, errs.Invalid},
+		"squash":                  {Options{Squash: true}, errs.Unsupported},
+		"network of no container": {Options{NetworkMode: "container:"}, errs.Invalid},
+		"host without address":    {Options{ExtraHosts: []string{"a"}}, errs.Invalid},
+		"host with a comma":       {Options{ExtraHosts: []string{"a,b:192.0.2.1"}}, errs.Invalid},
+		"no gateway":              {Options{ExtraHosts: []string{"a:host-gateway"}}, errs.Invalid},
+		"negative memory":         {Options{Memory: -1}, errs.Invalid},
+		"local path as remote":    {Options{Remote: "/etc"}, errs.Invalid},
+		"session without id":      {Options{Remote: "client-session"}, errs.Invalid},
+		"unknown output":          {Options{Outputs: []map[string]string{{"type": "floppy"}}}, errs.Invalid},
+		"ulimit with a comma":     {Options{Ulimits: []*container.Ulimit{{Name: "a,b"}}}, errs.Invalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, err := request(tc.o, nil); errs.KindOf(err) != tc.kind || err == nil {

@@ -72,8 +72,16 @@ func (s *Service) network(ctx context.Context, c *ctr, rec *Record) (*netPlan, e
 }
 
 func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
-	ref := rec.HostConfig.NetworkMode.ConnectedContainer()
-	pid, err := s.joined(ref, "network", rec.ID)
+	ns, err := s.networkOf(rec.HostConfig.NetworkMode.ConnectedContainer(), rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &netPlan{c: c, ns: ns, owned: true, filesDir: s.filesDir(rec)}, nil
+}
+
+// networkOf opens the network namespace of a running container for another.
+func (s *Service) networkOf(ref, self string) (*os.File, error) {
+	pid, err := s.joined(ref, "network", self)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +90,33 @@ func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
 		return nil, fmt.Errorf("joining network namespace of container: %w", err)
 	}
 	// Still the same process: the number is not somebody else's by now.
-	if again, err := s.joined(ref, "network", rec.ID); err != nil || again != pid {
+	if again, err := s.joined(ref, "network", self); err != nil || again != pid {
 		_ = ns.Close()
 		return nil, firstError(err, errs.Newf(errs.Conflict, "container %s restarted while its network namespace was joined", ref))
 	}
-	return &netPlan{c: c, ns: ns, owned: true, filesDir: s.filesDir(rec)}, nil
+	return ns, nil
+}
+
+// ShareNetwork gives a build's step the network namespace of a running
+// container, which the caller closes, and the files that go with it.
+func (s *Service) ShareNetwork(ref string) (ns *os.File, hosts, resolv []byte, err error) {
+	c, err := s.index.get(ref)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if ns, err = s.networkOf(ref, ""); err != nil {
+		return nil, nil, nil, err
+	}
+	rec := c.record()
+	dir := s.filesDir(&rec)
+	hosts, err = os.ReadFile(filepath.Join(dir, hostsName))
+	if err == nil {
+		resolv, err = os.ReadFile(filepath.Join(dir, resolvName))
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, ns.Close())
+	}
+	return ns, hosts, resolv, nil
 }
 
 // maxChain is how long a chain of containers in one another's network may be.
