@@ -259,16 +259,14 @@ func (c *Client) host(scheme, host string, auth *registry.AuthConfig) (docker.Re
 		return h, nil
 	}
 	h.Authorizer = docker.NewDockerAuthorizer(
-		docker.WithAuthClient(client),
+		docker.WithAuthClient(&http.Client{Transport: &asDocker{rt}}),
 		docker.WithAuthHeader(http.Header{"User-Agent": {c.opts.UserAgent}}),
 		docker.WithAuthCreds(func(at string) (string, string, error) {
 			if auth == nil || at != host {
 				return "", "", nil
 			}
-			if auth.IdentityToken != "" {
-				return "", auth.IdentityToken, nil
-			}
-			return auth.Username, auth.Password, nil
+			user, secret := secretOf(auth)
+			return user, secret, nil
 		}))
 	return h, nil
 }

@@ -32,10 +32,14 @@ func registrySaid(err error) (s said) {
 	}
 	s.status = st.StatusCode
 	var body struct {
-		Errors []struct{ Code, Message string }
+		Errors  []struct{ Code, Message string }
+		Details any // of token servers: a text
 	}
-	if json.Unmarshal(st.Body, &body) == nil && len(body.Errors) > 0 {
-		s.code, s.message = body.Errors[0].Code, body.Errors[0].Message
+	if json.Unmarshal(st.Body, &body) == nil {
+		s.message, _ = body.Details.(string)
+		if len(body.Errors) > 0 {
+			s.code, s.message = body.Errors[0].Code, body.Errors[0].Message
+		}
 	}
 	return s
 }

@@ -111,42 +111,6 @@ func (c *Client) catalog(ctx context.Context, h docker.RegistryHost, term string
 	return out, nil
 }
 
-// Login checks credentials with the registry they name (docker.io if none).
-func (c *Client) Login(ctx context.Context, auth *registry.AuthConfig) (registry.AuthResponse, error) {
-	host := auth.ServerAddress
-	if host == "" || host == hubAuth {
-		host = hubHost
-	}
-	_, after, ok := strings.Cut(host, "://")
-	if ok {
-		host = after
-	}
-	host, _, _ = strings.Cut(host, "/")
-	if host == hub || host == "index.docker.io" {
-		host = hubHost
-	}
-	h, err := c.host("https", host, auth)
-	if err != nil {
-		return registry.AuthResponse{}, err
-	}
-	resp, err := get(ctx, h, "/v2/")
-	if err != nil {
-		named, perr := reference.WithName(host + "/x")
-		if perr == nil {
-			if nerr := explainNetwork(named, err); nerr != nil {
-				return registry.AuthResponse{}, nerr
-			}
-		}
-		s := registrySaid(err)
-		if s.status != 0 && s.status != http.StatusUnauthorized && s.status != http.StatusForbidden {
-			return registry.AuthResponse{}, errs.Newf(errs.Unavailable, "login attempt to https://%s/v2/ failed with status: %d %s", host, s.status, http.StatusText(s.status))
-		}
-		return registry.AuthResponse{}, errs.Newf(errs.Unauthorized, "Get %q: unauthorized: %s", "https://"+host+"/v2/", orText(s.message, "incorrect username or password"))
-	}
-	_ = resp.Body.Close()
-	return registry.AuthResponse{Status: "Login Succeeded", IdentityToken: auth.IdentityToken}, nil
-}
-
 // Distribution tells what a reference names at its registry, without pulling.
 func (c *Client) Distribution(ctx context.Context, named reference.Named, auth *registry.AuthConfig) (*registry.DistributionInspect, error) {
 	object := "latest"
