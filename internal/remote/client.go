@@ -41,7 +41,10 @@ type Options struct {
 	// client.cert/client.key files, as /etc/docker/certs.d.
 	CertsDir  string
 	UserAgent string
-	Log       *slog.Logger
+	// Pause is before a broken download is taken up again for the first time;
+	// zero is a second.
+	Pause time.Duration
+	Log   *slog.Logger
 }
 
 // Client reaches registries. It keeps connections, never credentials.
@@ -62,6 +65,9 @@ func New(o Options) (*Client, error) {
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = "skiff"
+	}
+	if o.Pause == 0 {
+		o.Pause = firstPause
 	}
 	c := &Client{opts: o, names: map[string]bool{}, transports: map[string]http.RoundTripper{}}
 	for _, r := range o.InsecureRegistries {
@@ -249,6 +255,7 @@ func (c *Client) host(scheme, host string, auth *registry.AuthConfig) (docker.Re
 	if err != nil {
 		return docker.RegistryHost{}, err
 	}
+	rt = &patient{rt}
 	client := &http.Client{Transport: rt}
 	h := docker.RegistryHost{
 		Client: client, Host: host, Scheme: scheme, Path: "/v2",

@@ -86,6 +86,10 @@ func explain(op string, named reference.Named, object string, err error) error {
 	}
 	s := registrySaid(err)
 	switch {
+	case errdefs.IsNotImplemented(err) && strings.Contains(err.Error(), schema1):
+		return obsolete(named, object)
+	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "rejecting "): // for its size, says the resolver
+		return errs.Newf(errs.Invalid, "the manifest of %s is too big: more than %d bytes", familiar(named, object), docker.MaxManifestSize)
 	case op == "push" && strings.Contains(err.Error(), "no basic auth credentials"):
 		return errs.New(errs.Unauthorized, "no basic auth credentials")
 	case errors.Is(err, docker.ErrInvalidAuthorization) && strings.Contains(err.Error(), "no basic auth credentials"):

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -75,10 +76,17 @@ func (r *Repository) Resolve(ctx context.Context, object string) (ocispec.Descri
 	if err != nil {
 		return desc, explain("pull", r.named, object, err)
 	}
-	if strings.HasPrefix(desc.MediaType, "application/vnd.docker.distribution.manifest.v1+") {
-		return desc, errs.Newf(errs.Invalid, "%s has a manifest of the obsolete schema 1, which is not supported: push the image again with a current client", familiar(r.named, object))
+	if strings.HasPrefix(desc.MediaType, schema1) {
+		return desc, obsolete(r.named, object)
 	}
 	return desc, nil
+}
+
+// schema1 begins the media types of docker's first manifests.
+const schema1 = "application/vnd.docker.distribution.manifest.v1+"
+
+func obsolete(named reference.Named, object string) error {
+	return errs.Newf(errs.Invalid, "%s has a manifest of the obsolete schema 1, which is not supported: push the image again with a current client", familiar(named, object))
 }
 
 // Manifest resolves a tag or digest and fetches its manifest or index, verified.
@@ -96,9 +104,9 @@ func (r *Repository) Bytes(ctx context.Context, desc ocispec.Descriptor, limit i
 	if desc.Size > limit {
 		return nil, errs.Newf(errs.Invalid, "%s of %s has %d bytes, more than the %d allowed", desc.Digest, reference.FamiliarName(r.named), desc.Size, limit)
 	}
-	rc, err := r.Blob(ctx, desc)
+	rc, err := r.fetch(ctx, desc)
 	if err != nil {
-		return nil, err
+		return nil, explain("pull", r.named, desc.Digest.String(), err)
 	}
 	defer func() { _ = rc.Close() }()
 	b, err := io.ReadAll(io.LimitReader(rc, limit+1))
@@ -117,6 +125,21 @@ func (r *Repository) Bytes(ctx context.Context, desc ocispec.Descriptor, limit i
 // Blob streams a blob or manifest; the caller verifies what it reads. A broken
 // connection is taken up again where it broke.
 func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	rc, err := r.fetch(ctx, desc)
+	if err != nil {
+		return nil, explain("pull", r.named, desc.Digest.String(), err)
+	}
+	return &resumer{
+		ctx: ctx, rc: rc, pause: r.c.opts.Pause,
+		open: func() (io.ReadCloser, error) { return r.fetch(ctx, desc) },
+		told: func(err error, wait time.Duration) {
+			r.c.opts.Log.InfoContext(ctx, "a download is taken up again", "digest", desc.Digest.String(), "after", wait, "error", err)
+		},
+	}, nil
+}
+
+// fetch opens a blob or manifest; the registry is asked when it is read.
+func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, errs.Newf(errs.Invalid, "digest %q: %w", desc.Digest, err)
 	}
@@ -125,13 +148,9 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 	desc.URLs = nil
 	f, err := r.resolver.Fetcher(ctx, r.ref(desc.Digest.String()))
 	if err != nil {
-		return nil, explain("pull", r.named, desc.Digest.String(), err)
+		return nil, err
 	}
-	rc, err := f.Fetch(ctx, desc)
-	if err != nil {
-		return nil, explain("pull", r.named, desc.Digest.String(), err)
-	}
-	return rc, nil
+	return f.Fetch(ctx, desc)
 }
 
 // Explain puts an error met while reading a [Repository.Blob] into docker's words.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -53,7 +54,7 @@ func start(t *testing.T, root string) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rc, err := remote.New(remote.Options{Log: log})
+	rc, err := remote.New(remote.Options{Pause: 5 * time.Millisecond, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
