@@ -112,10 +112,13 @@ func (m *Manager) declared(r *network.CreateRequest) (rec Record, warning string
 	if rec.EnableIPv6, err = enabled(r.EnableIPv6, false, rec.Options, optEnableIPv6); err != nil {
 		return rec, "", err
 	}
-	if !rec.EnableIPv4 && !rec.EnableIPv6 {
+	if !rec.EnableIPv4 && !rec.EnableIPv6 && rec.Driver != driverMacvlan && rec.Driver != driverIPvlan {
 		return rec, "", errs.New(errs.Invalid, "IPv4 or IPv6 must be enabled")
 	}
 	if r.IPAM != nil {
+		if err := rec.takeIPAM(r.IPAM); err != nil {
+			return rec, "", err
+		}
 		maps.Copy(rec.IPAM.Options, r.IPAM.Options)
 		if err := checkSubnets(r.IPAM.Config, rec.EnableIPv4, rec.EnableIPv6); err != nil {
 			return rec, "", err
@@ -208,11 +211,37 @@ func checkRequest(r *network.CreateRequest) error {
 	return checkIPAM(r.IPAM)
 }
 
+// ipamNull gives no addresses: for networks without any, which are those of no
+// family.
+const ipamNull = "null"
+
+// takeIPAM notes the driver of addresses.
+func (r *Record) takeIPAM(i *network.IPAM) error {
+	if i.Driver != ipamNull {
+		return nil
+	}
+	r.IPAM.Driver = ipamNull
+	for _, v6 := range []bool{false, true} {
+		on, name := r.EnableIPv4, "ipv4"
+		if v6 {
+			on, name = r.EnableIPv6, "ipv6"
+		}
+		switch {
+		case !on || r.ConfigOnly:
+		case len(subnetsOf(i, v6)) > 0:
+			return errs.New(errs.Invalid, "null ipam driver does not handle specific address pool requests")
+		default:
+			return errs.Newf(errs.Invalid, "%s pool is empty", name)
+		}
+	}
+	return nil
+}
+
 func checkIPAM(i *network.IPAM) error {
 	if i == nil {
 		return nil
 	}
-	if i.Driver != "" && i.Driver != "default" {
+	if i.Driver != "" && i.Driver != "default" && i.Driver != ipamNull {
 		return errs.Newf(errs.Unsupported, "IPAM driver %s is not supported", i.Driver)
 	}
 	for k := range i.Options {

@@ -316,12 +316,14 @@ func (e *endpoint) fill() {
 	if e.addr6.IsValid() {
 		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = shown(e.gateway(true)), e.addr6.Addr(), e.addr6.Bits()
 	}
-	if len(s.MacAddress) == 0 && len(e.addrs()) > 0 {
-		switch e.lan.rec.Driver {
-		case driverBridge:
-			s.MacAddress = macOf(e.addrs()[0])
-		case driverMacvlan:
-			s.MacAddress = macOn(e.lan.rec.ID, e.addrs()[0])
+	if len(s.MacAddress) == 0 {
+		switch as := e.addrs(); {
+		case e.lan.rec.Driver == driverBridge && len(as) > 0:
+			s.MacAddress = macOf(as[0])
+		case e.lan.rec.Driver == driverMacvlan && len(as) > 0:
+			s.MacAddress = macOn(e.lan.rec.ID, as[0].String())
+		case e.lan.rec.Driver == driverMacvlan:
+			s.MacAddress = macOn(e.lan.rec.ID, s.EndpointID) // any that nobody has
 		}
 	}
 	if e.lan.named() {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
@@ -98,8 +97,8 @@ func (m *Manager) readyParent(e *endpoint) error {
 // macOn derives a macvlan endpoint's hardware address from the network and its
 // own address: what neighbours remember stays true when a container starts again,
 // and hosts whose networks have the same subnets have others.
-func macOn(networkID string, a netip.Addr) network.HardwareAddr {
-	sum := sha256.Sum256([]byte(networkID + " " + a.String()))
+func macOn(networkID, what string) network.HardwareAddr {
+	sum := sha256.Sum256([]byte(networkID + " " + what))
 	mac := network.HardwareAddr(sum[:6])
 	mac[0] = mac[0]&^1 | 2 // of one station, given by us
 	return mac

@@ -154,11 +154,11 @@ func TestVLANLeads(t *testing.T) {
 
 func TestMacvlanHardwareAddress(t *testing.T) {
 	a, b := netip.MustParseAddr("10.5.0.7"), netip.MustParseAddr("10.5.0.8")
-	if got := macOn("n1", a).String(); got != "f2:95:b7:15:bf:f4" {
+	if got := macOn("n1", a.String()).String(); got != "f2:95:b7:15:bf:f4" {
 		t.Errorf("it changed: %s", got)
 	}
 	seen := map[string]bool{}
-	for _, mac := range []network.HardwareAddr{macOn("n1", a), macOn("n1", b), macOn("n2", a)} {
+	for _, mac := range []network.HardwareAddr{macOn("n1", a.String()), macOn("n1", b.String()), macOn("n2", a.String())} {
 		if len(mac) != 6 || mac[0]&3 != 2 || seen[mac.String()] {
 			t.Errorf("%s", mac)
 		}

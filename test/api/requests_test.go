@@ -133,6 +133,7 @@ var others = map[string][]ask{
 		{fields: "Ingress", body: `{"Name":"n5","Ingress":true}`, refuse: "networks of a swarm are not supported"},
 		{fields: "ConfigOnly", body: `{"Name":"n12","ConfigOnly":true,"Labels":{"c":"d"}}`, see: "/networks/n12 ConfigOnly", is: "true"},
 		{fields: "ConfigFrom.Network", body: `{"Name":"n13","ConfigFrom":{"Network":"n12"}}`, see: "/networks/n13 Labels", is: `"c":"d"`},
+		{fields: "IPAM.Driver", body: `{"Name":"n5","IPAM":{"Driver":"null"}}`, refuse: "ipv4 pool is empty"},
 		{fields: "IPAM.Driver", body: `{"Name":"n5","IPAM":{"Driver":"nosuch"}}`, refuse: "IPAM driver nosuch is not supported"},
 		{
 			fields: "IPAM.Config[].Subnet IPAM.Config[].IPRange IPAM.Config[].Gateway IPAM.Config[].AuxiliaryAddresses", body: `{"Name":"n6","IPAM":{"Config":[{"Subnet":"10.88.0.0/24","IPRange":"10.88.0.128/25","Gateway":"10.88.0.1","AuxiliaryAddresses":{"h":"10.88.0.9"}}]}}`,
