@@ -329,7 +329,7 @@ func (w *engineWorker) stored(ctx context.Context, d digest.Digest, labels map[s
 }
 
 // exportSlow lets BuildKit's image exporter write the image, then adopts the
-// layers of the platform that runs here, or of the only one.
+// layers of each of its platforms.
 func (i *mobyInstance) exportSlow(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (Image, map[string]string, exporter.FinalizeFunc, error) {
 	resp, fin, ref, err := i.ExporterInstance.Export(ctx, src, info)
 	if err != nil {
@@ -340,32 +340,41 @@ func (i *mobyInstance) exportSlow(ctx context.Context, src *exporter.Source, inf
 	}
 	// The lease in ctx covers what was written; that of ref is the same one.
 	desc := ref.Descriptor()
-	cs := i.worker.ContentStore()
 	img := Image{Manifest: desc, ID: digest.Digest(resp[exptypes.ExporterImageConfigDigestKey])}
-	wanted, err := i.worker.wanted(src)
+	all, err := i.worker.results(src)
 	if err != nil {
 		return Image{}, nil, nil, err
 	}
-	m, err := images.Manifest(ctx, cs, desc, wanted)
+	best := false // the image is one that runs here
+	for n, r := range all {
+		id, err := i.adoptWritten(ctx, desc, r)
+		if err != nil {
+			return Image{}, nil, nil, err
+		}
+		if id != "" && (n == 0 || r.runs && !best) {
+			img.ID, best = id, r.runs
+		}
+	}
+	return img, resp, fin, nil
+}
+
+// adoptWritten gives one platform's image in what was written its layers; ""
+// for none.
+func (i *mobyInstance) adoptWritten(ctx context.Context, desc ocispec.Descriptor, r platformResult) (digest.Digest, error) {
+	cs := i.worker.ContentStore()
+	m, err := images.Manifest(ctx, cs, desc, r.match)
 	if errdefs.IsNotFound(err) {
-		return img, resp, fin, nil // an image for other machines only
-	} else if err != nil {
-		return Image{}, nil, nil, err
+		return "", nil
 	}
-	img.ID = m.Config.Digest
-	r, err := native(src, wanted)
-	if err != nil || r == nil {
-		return img, resp, fin, err
+	if err != nil || r.ref == nil {
+		return m.Config.Digest, err
 	}
-	layers, err := i.worker.adopt(ctx, r)
-	if err != nil {
-		return Image{}, nil, nil, err
-	}
-	if len(layers) > 0 {
+	layers, err := i.worker.adopt(ctx, r.ref)
+	if err == nil && len(layers) > 0 {
 		keep := map[string]string{snapshot.GCRef: layers[len(layers)-1].ChainID.String()}
-		_, err = cs.Update(ctx, ctdcontent.Info{Digest: img.ID, Labels: keep}, "labels."+snapshot.GCRef)
+		_, err = cs.Update(ctx, ctdcontent.Info{Digest: m.Config.Digest, Labels: keep}, "labels."+snapshot.GCRef)
 	}
-	return img, resp, fin, err
+	return m.Config.Digest, err
 }
 
 // record keeps the image under its names.

@@ -9,8 +9,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/moby/buildkit/exporter"
-	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/source"
@@ -96,17 +94,4 @@ func platformsOf(ctx context.Context, cs ctdcontent.Provider, desc ocispec.Descr
 	}
 	p, err := images.ConfigPlatform(ctx, cs, m.Config)
 	return []ocispec.Platform{p}, err
-}
-
-// wanted matches the platform whose image of a result is the engine's: the only
-// one, or that which runs here.
-func (w *engineWorker) wanted(src *exporter.Source) (platforms.MatchComparer, error) {
-	ps, err := exptypes.ParsePlatforms(src.Metadata)
-	if err != nil {
-		return nil, err
-	}
-	if len(ps.Platforms) == 1 {
-		return platforms.OnlyStrict(ps.Platforms[0].Platform), nil
-	}
-	return w.platform(), nil
 }

@@ -189,21 +189,28 @@ func single(src *exporter.Source) (cache.ImmutableRef, *exptypes.Platform, error
 	return src.Ref, nil, nil
 }
 
-// native returns the file system of the platform that matches; nil for none.
-func native(src *exporter.Source, m platforms.MatchComparer) (cache.ImmutableRef, error) {
+// platformResult is what a build has for one platform.
+type platformResult struct {
+	match platforms.MatchComparer
+	ref   cache.ImmutableRef // nil: nothing but a configuration
+	runs  bool               // here
+}
+
+// results lists what a build has by platform; one that does not tell is for
+// here.
+func (w *engineWorker) results(src *exporter.Source) ([]platformResult, error) {
 	ps, err := exptypes.ParsePlatforms(src.Metadata)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range ps.Platforms {
-		if m.Match(p.Platform) {
-			r, _ := src.FindRef(p.ID)
-			return r, nil
-		}
+	here := platforms.Only(w.Platforms(false)[0])
+	if len(ps.Platforms) == 0 {
+		return []platformResult{{here, src.Ref, true}}, nil
 	}
-	return src.Ref, nil
-}
-
-func (w *engineWorker) platform() platforms.MatchComparer {
-	return platforms.Only(w.Platforms(false)[0])
+	var out []platformResult
+	for _, p := range ps.Platforms {
+		r, _ := src.FindRef(p.ID)
+		out = append(out, platformResult{platforms.OnlyStrict(p.Platform), r, here.Match(p.Platform)})
+	}
+	return out, nil
 }

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +26,7 @@ func TestAnotherPlatform(t *testing.T) {
 	const dockerfile = "FROM --platform=$BUILDPLATFORM base AS make\nARG TARGETARCH\nRUN echo $TARGETARCH > /p\nFROM scratch\nCOPY --from=make /p /p\n"
 	for name, attrs := range map[string]map[string]string{
 		"the short way":     {"platform": "linux/s390x"},
+		"several platforms": {"platform": "linux/amd64,linux/s390x,linux/arm64"},
 		"with attestations": {"platform": "linux/s390x", "attest:provenance": "mode=max"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -34,6 +38,9 @@ func TestAnotherPlatform(t *testing.T) {
 			}
 			ctx := e.store.Context(t.Context())
 			id := digest.Digest(r.ExporterResponse["containerimage.config.digest"])
+			if strings.Contains(attrs["platform"], ",") {
+				id = e.configFor("s390x")
+			}
 			info, err := e.store.Content.Info(ctx, id)
 			if err != nil {
 				t.Fatal(err)
@@ -59,4 +66,19 @@ func TestAnotherPlatform(t *testing.T) {
 	if err == nil {
 		t.Error("a base that is here for another platform was used")
 	}
+}
+
+// configFor finds the configuration for one architecture in the index.
+func (e *env) configFor(arch string) digest.Digest {
+	e.t.Helper()
+	ctx := e.store.Context(e.t.Context())
+	img, err := e.store.Images.Get(ctx, nextName)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	m, err := images.Manifest(ctx, e.store.Content, img.Target, platforms.OnlyStrict(ocispec.Platform{OS: "linux", Architecture: arch}))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return m.Config.Digest
 }

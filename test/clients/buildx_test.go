@@ -61,6 +61,10 @@ COPY --from=other /extra /extra
 		t.Errorf("--metadata-file has %q, %v", got, err)
 	}
 
+	write(t, filepath.Join(dir, "Dockerfile.cross"), "FROM --platform=$BUILDPLATFORM img AS make\nARG TARGETARCH\nRUN echo $TARGETARCH > /made\nFROM scratch\nCOPY --from=make /made /\n")
+	build("-f", filepath.Join(dir, "Dockerfile.cross"), "--platform", "linux/s390x", "-t", "cross")
+	want(t, "its platform", d.Run("docker", "image", "inspect", "-f", "{{.Os}}/{{.Architecture}}", "cross"), "linux/s390x")
+
 	write(t, filepath.Join(dir, "docker-bake.json"), `{"group": {"default": {"targets": ["a", "b"]}}, "target": {
 		"a": {"dockerfile-inline": "FROM img\nRUN echo a > /which\n", "tags": ["baked:a"]},
 		"b": {"dockerfile-inline": "FROM one\nRUN echo b >> /which\n", "contexts": {"one": "target:a"}, "tags": ["baked:b"]}}}`)

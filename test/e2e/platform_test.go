@@ -61,9 +61,19 @@ func buildForAnother(t *testing.T, d *harness.Daemon) {
 	if _, err := os.Stat(harness.Bin(t, "skiff-build")); err != nil {
 		return
 	}
-	line := []string{"X=1", harness.Bin(t, "skiff"), "build", "--secret", "id=x,env=X", "--platform", "linux/s390x", "-t", "foreign:2", dir}
-	if r := d.Try("", "env", line...); r.Code != 0 {
-		t.Fatalf("skiff build: %s", r.Stderr)
+	skiff := harness.Bin(t, "skiff")
+	build := func(platforms, tag, dir string) {
+		t.Helper()
+		r := d.Try("", "env", "X=1", skiff, "build", "--secret", "id=x,env=X", "--platform", platforms, "-t", tag, dir)
+		if r.Code != 0 {
+			t.Fatalf("skiff build: %s", r.Stderr)
+		}
 	}
+	build("linux/s390x", "foreign:2", dir)
 	want(t, "platform over gRPC", inspect("foreign:2"), "linux/s390x")
+	build("linux/s390x,linux/mips64le", "both", cross)
+	for _, arch := range []string{"s390x", "mips64le"} {
+		made := d.Run("sh", "-c", "id=$("+skiff+" create --platform linux/"+arch+" both x) && docker cp $id:/made - | tar xO; docker rm $id >/dev/null")
+		want(t, "a file of an image for several platforms", made, "for "+arch)
+	}
 }
