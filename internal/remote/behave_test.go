@@ -145,7 +145,7 @@ func TestDownloadsAreTakenUpAgain(t *testing.T) {
 		"what is not there": {spoil: func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusNotFound)
 			return true
-		}, fails: "not found", asks: 1},
+		}, fails: "/app: unknown blob: ", asks: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int32
@@ -155,6 +155,9 @@ func TestDownloadsAreTakenUpAgain(t *testing.T) {
 				}
 			})
 			got, err := readBlob(t, repo, desc)
+			if err != nil {
+				err = repo.Explain(err)
+			}
 			if tc.asks > 0 && int(n.Load()) > tc.asks {
 				t.Errorf("asked %d times", n.Load())
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -104,14 +105,18 @@ func (r *Repository) Bytes(ctx context.Context, desc ocispec.Descriptor, limit i
 	if desc.Size > limit {
 		return nil, errs.Newf(errs.Invalid, "%s of %s has %d bytes, more than the %d allowed", desc.Digest, reference.FamiliarName(r.named), desc.Size, limit)
 	}
+	why := r.Explain
+	if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) {
+		why = func(err error) error { return explain("pull", r.named, desc.Digest.String(), err) }
+	}
 	rc, err := r.fetch(ctx, desc)
 	if err != nil {
-		return nil, explain("pull", r.named, desc.Digest.String(), err)
+		return nil, why(err)
 	}
 	defer func() { _ = rc.Close() }()
 	b, err := io.ReadAll(io.LimitReader(rc, limit+1))
 	if err != nil {
-		return nil, explain("pull", r.named, desc.Digest.String(), fmt.Errorf("fetch %s: %w", desc.Digest, err))
+		return nil, why(fmt.Errorf("fetch %s: %w", desc.Digest, err))
 	}
 	if int64(len(b)) > limit {
 		return nil, errs.Newf(errs.Invalid, "%s of %s has more than the %d bytes allowed", desc.Digest, reference.FamiliarName(r.named), limit)
@@ -154,7 +159,12 @@ func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 }
 
 // Explain puts an error met while reading a [Repository.Blob] into docker's words.
-func (r *Repository) Explain(err error) error { return explain("pull", r.named, "", err) }
+func (r *Repository) Explain(err error) error {
+	if s := registrySaid(err); errdefs.IsNotFound(err) || s.status == http.StatusNotFound {
+		return errs.Newf(errs.NotFound, "pull %s: unknown blob: %w", reference.FamiliarName(r.named), err)
+	}
+	return explain("pull", r.named, "", err)
+}
 
 // Tags lists the repository's tags.
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {

@@ -32,7 +32,7 @@ func TestUsernsRemap(t *testing.T) {
 	d := remapped(t)
 	for name, test := range map[string]func(*testing.T, *harness.Daemon){
 		"ids": remapIDs, "files": remapFiles, "copies": remapCopies, "networks": remapNetworks,
-		"shared namespaces": remapShared, "refusals": remapRefusals, "builds": remapBuilds, "images as mounts": remapImageMounts,
+		"shared namespaces": remapShared, "refusals": remapRefusals, "builds": remapBuilds, "builds on networks": buildOnNetwork, "images as mounts": remapImageMounts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, d) })
 	}
