@@ -16,6 +16,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/layer"
 	"github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // The engine's services and the trades do not know each other; what one needs
@@ -119,11 +120,18 @@ func (v ctrVolumes) Acquire(ctx context.Context, name, driver string, opts, labe
 	if err != nil {
 		return containers.Volume{}, err
 	}
-	out := containers.Volume{Name: vol.Name, Driver: vol.Driver, Path: vol.Path, Anonymous: vol.Anonymous}
-	if m := vol.Mount; m != nil {
-		out.Mount = &containers.VolumeMount{Type: m.Type, Source: m.Source, Options: m.Options}
-	}
-	return out, nil
+	return containers.Volume{Name: vol.Name, Driver: vol.Driver, Path: vol.Path, Anonymous: vol.Anonymous}, nil
+}
+
+func (v ctrVolumes) Mount(ctx context.Context, name, user string) (containers.MountedVolume, error) {
+	m, err := v.s.Mount(ctx, name, user)
+	return containers.MountedVolume(m), err
+}
+
+func (v ctrVolumes) Hold(name, user string) { v.s.Hold(name, user) }
+
+func (v ctrVolumes) Unmount(ctx context.Context, name, user string) error {
+	return v.s.Unmount(ctx, name, user)
 }
 
 func (v ctrVolumes) Release(ctx context.Context, name, containerID string) error {
@@ -181,8 +189,8 @@ func (ctrLayers) Changes(ctx context.Context, lowers []string, upper string) ([]
 	return layer.Changes(ctx, upper, lowers, nil)
 }
 
-func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string) error {
-	return layer.CopyUp(ctx, &rootfs, path, dir, sub)
+func (ctrLayers) CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string, owners *userns.Map) error {
+	return layer.CopyUp(ctx, &rootfs, path, dir, sub, owners)
 }
 
 func (ctrLayers) DiskUsage(ctx context.Context, dir string) (int64, error) {

@@ -127,8 +127,9 @@ type daemon struct {
 	containers *containers.Service
 	builds     *builds.Service
 	registry   *registryd.Server
-	apparmor   string      // the default profile, if the kernel has it
-	users      *userns.Map // of containers and build steps; nil: the host's
+	quotas     quota.Projects // of containers and volumes: one gives out the ids
+	apparmor   string         // the default profile, if the kernel has it
+	users      *userns.Map    // of containers and build steps; nil: the host's
 }
 
 // build makes the rooms from the ground up. What depends on nothing but the
@@ -332,7 +333,13 @@ func (d *daemon) openVolumes() (*volumes.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := volumes.New(volumes.Options{Dir: filepath.Join(d.c.DataRoot, "volumes"), Table: tab, Events: d.events, Log: d.log})
+	maps, err := mapsMemory(d.users)
+	if err != nil {
+		return nil, err
+	}
+	v, err := volumes.New(volumes.Options{
+		Dir: filepath.Join(d.c.DataRoot, "volumes"), Table: tab, Events: d.events, Log: d.log, Quotas: &d.quotas, MapsMemory: maps,
+	})
 	if err == nil {
 		d.rooms.Push(v.Close)
 	}
@@ -358,10 +365,9 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, err
 	}
-	quotas := new(quota.Projects)
 	size, err := d.c.layerSize()
 	if err == nil && size > 0 {
-		err = quotas.Check(d.c.DataRoot)
+		err = d.quotas.Check(d.c.DataRoot)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--storage-opt overlay2.size: %w", err)
@@ -372,7 +378,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
 		Runtime: d.shim, Runtimes: externals, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
-		Quotas: quotas, LayerSize: size,
+		Quotas: &d.quotas, LayerSize: size,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Spec: containers.SpecDefaults{

@@ -61,6 +61,25 @@ func canRemap(dir string, m userns.Map) error {
 	return nil
 }
 
+// mapsMemory tells whether this kernel can map the owners of a tmpfs: from Linux
+// 6.3 on.
+func mapsMemory(m *userns.Map) (bool, error) {
+	if m == nil {
+		return false, nil // nobody will ask it to
+	}
+	ns, err := userns.New(*m)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = unix.Close(ns) }()
+	fd, err := mnt.New("tmpfs", "tmpfs", nil, 0)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return mnt.MapOwners(fd, ns, false) == nil, nil
+}
+
 // remappedStep puts a build step in a user namespace, unless it is allowed to be
 // root on the host.
 func remappedStep(r *build.Run, users *userns.Map) *specs.Spec {

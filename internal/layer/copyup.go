@@ -12,13 +12,15 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // CopyUp fills dir, a volume's directory, or the place sub in it, with what the
 // root file system has at p: content, owners, modes, extended attributes, times.
 // The directory itself takes on owner, mode and time of p. Where p is no
 // directory, or not there, or where something is in the volume, nothing is done.
-func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir, sub string) error {
+// owners, if given, says who the owners are outside of a user namespace.
+func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir, sub string, owners *userns.Map) error {
 	to, err := openEmpty(dir, sub)
 	if to < 0 || err != nil {
 		return err
@@ -36,7 +38,7 @@ func CopyUp(ctx context.Context, r *runtime.Rootfs, p, dir, sub string) error {
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", p, err)
 	}
-	c := &copier{ctx: ctx, root: to, links: map[inode]string{}}
+	c := &copier{ctx: ctx, root: to, links: map[inode]string{}, owners: owners}
 	if err := c.dir(os.NewFile(uintptr(from), p), to, ""); err != nil {
 		return fmt.Errorf("copy %s: %w", p, err)
 	}
@@ -84,9 +86,10 @@ func openEmpty(dir, sub string) (int, error) {
 // copier copies a tree that nobody else writes to, to where others may write
 // meanwhile: each step is made by a descriptor, and follows no link.
 type copier struct {
-	ctx   context.Context //nolint:containedctx // for the length of one call
-	root  int
-	links map[inode]string // where the first name of each inode went, below root
+	ctx    context.Context //nolint:containedctx // for the length of one call
+	root   int
+	links  map[inode]string // where the first name of each inode went, below root
+	owners *userns.Map
 }
 
 // dir copies what is in from, and its attributes, to the directory to, which
@@ -109,7 +112,7 @@ func (c *copier) dir(from *os.File, to int, prefix string) error {
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return err
 	}
-	return copyAttributes(int(from.Fd()), to, &st)
+	return c.attributes(int(from.Fd()), to, &st)
 }
 
 func (c *copier) entry(from, to int, name, at string) error {
@@ -137,7 +140,7 @@ func (c *copier) entry(from, to int, name, at string) error {
 			err = unix.Symlinkat(string(buf[:n]), to, name)
 		}
 		if err == nil {
-			err = unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+			err = c.chown(to, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		}
 		if err == nil {
 			err = unix.UtimesNanoAt(to, name, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
@@ -201,7 +204,7 @@ func (c *copier) file(from, to int, name string, st *unix.Stat_t) error {
 	out := os.NewFile(uintptr(dst), name)
 	_, err = io.Copy(out, in) // copy_file_range: the kernel copies, or shares
 	if err == nil {
-		err = copyAttributes(src, dst, st)
+		err = c.attributes(src, dst, st)
 	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
@@ -220,11 +223,23 @@ func (c *copier) node(from, to int, name string, st *unix.Stat_t) error {
 		return err
 	}
 	defer func() { _ = unix.Close(src) }()
-	return copyAttributes(src, dst, st)
+	return c.attributes(src, dst, st)
 }
 
-func copyAttributes(from, to int, st *unix.Stat_t) error {
-	if err := unix.Fchownat(to, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
+// chown gives a copy its owners.
+func (c *copier) chown(dir int, name string, st *unix.Stat_t, flags int) error {
+	uid, gid := int(st.Uid), int(st.Gid)
+	if c.owners != nil {
+		var ok bool
+		if uid, gid, ok = c.owners.Outside(st.Uid, st.Gid); !ok {
+			return fmt.Errorf("owner %d:%d is nobody in the user namespace", st.Uid, st.Gid)
+		}
+	}
+	return unix.Fchownat(dir, name, uid, gid, flags)
+}
+
+func (c *copier) attributes(from, to int, st *unix.Stat_t) error {
+	if err := c.chown(to, "", st, unix.AT_EMPTY_PATH); err != nil {
 		return err
 	}
 	if err := unix.Chmod(selfFD(to), st.Mode&0o7777); err != nil {

@@ -20,11 +20,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/layer"
 	"github.com/skiff-containers/skiff/internal/runtime"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // rootfs is a two-layer image with a writable layer, and a secret beside it
@@ -456,7 +458,7 @@ func TestCopyUp(t *testing.T) {
 	must(t, unix.Setxattr(filepath.Join(r.Lower[0], "usr/bin/tool"), "user.k", []byte("v"), 0))
 	must(t, os.Symlink(r.secret, filepath.Join(r.Lower[0], "usr/bin/s")))
 	must(t, os.Mkdir(filepath.Join(r.Lower[0], "usr/bin/d"), 0o751))
-	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "")) // by the image's link
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "", nil)) // by the image's link
 	var a, b, d unix.Stat_t
 	must(t, unix.Lstat(vol+"/tool", &a))
 	must(t, unix.Lstat(vol+"/tool2", &b))
@@ -472,7 +474,7 @@ func TestCopyUp(t *testing.T) {
 	}
 	for _, p := range []string{"/nope", "/etc/old", "/abs", "/up/../nope"} { // CVE-2022-23648: not the host's
 		empty := t.TempDir()
-		must(t, layer.CopyUp(ctx, &r.Rootfs, p, empty, ""))
+		must(t, layer.CopyUp(ctx, &r.Rootfs, p, empty, "", nil))
 		if ents, _ := os.ReadDir(empty); len(ents) != 0 {
 			t.Errorf("%s: copied %v", p, ents)
 		}
@@ -481,10 +483,28 @@ func TestCopyUp(t *testing.T) {
 	// no place.
 	must(t, os.Mkdir(vol+"/d/in", 0o700))
 	must(t, os.Symlink("in", vol+"/d/link"))
-	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "d/link"))
-	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "d"))
-	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "tool"))
-	if err := layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "s"); err == nil || !strings.Contains(err.Error(), "escapes the base directory") {
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", vol, "d/link", nil))
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "d", nil))
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "tool", nil))
+	if err := layer.CopyUp(ctx, &r.Rootfs, "/etc", vol, "s", nil); err == nil || !strings.Contains(err.Error(), "escapes the base directory") {
+		t.Error(err)
+	}
+	// Outside of a user namespace they have other owners; who is nobody there fails.
+	users := &userns.Map{
+		UIDs: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 5000, Size: 20}},
+		GIDs: []specs.LinuxIDMapping{{ContainerID: 0, HostID: 6000, Size: 20}},
+	}
+	mapped := t.TempDir()
+	must(t, layer.CopyUp(ctx, &r.Rootfs, "/bin", mapped, "", users))
+	for name, want := range map[string][2]uint32{"": {5012, 6013}, "/tool": {5000, 6000}, "/s": {5000, 6000}} {
+		var st unix.Stat_t
+		must(t, unix.Lstat(mapped+name, &st))
+		if got := [2]uint32{st.Uid, st.Gid}; got != want {
+			t.Errorf("%s is owned by %v, want %v", name, got, want)
+		}
+	}
+	users.UIDs[0].Size = 2
+	if err := layer.CopyUp(ctx, &r.Rootfs, "/bin", t.TempDir(), "", users); err == nil || !strings.Contains(err.Error(), "owner 12:13") {
 		t.Error(err)
 	}
 	ents, err := os.ReadDir(vol + "/d")

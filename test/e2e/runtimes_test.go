@@ -51,6 +51,12 @@ func otherRuntime(t *testing.T, name, path string, port int) {
 	d.Run("docker", "volume", "create", "vol")
 	want(t, "volume", run("-v", "vol:/v", "busybox", "sh", "-c", "echo kept > /v/f; cat /v/f").Stdout, "kept\n")
 	want(t, "volume again", run("-v", "vol:/v:ro", "busybox", "sh", "-c", "cat /v/f; touch /v/x 2>/dev/null || echo ro").Stdout, "kept\nro\n")
+	memoryVolume(d, "memory")
+	d.Run("docker", "run", "-d", "--name", "holder", "-v", "memory:/m", "busybox", "sleep", "1000")
+	want(t, "volume in memory", run("-v", "memory:/v", "busybox", "sh", "-c", "echo here > /v/f").Stdout, "")
+	want(t, "volume in memory, shared", d.Run("docker", "exec", "holder", "cat", "/m/f"), "here")
+	d.Run("docker", "rm", "-f", "holder")
+	d.Run("docker", "volume", "rm", "memory")
 	if r := run("-m", "24m", "busybox", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=60; tail /dev/zero"); r.Code == 0 {
 		t.Error("memory is not limited")
 	}

@@ -32,7 +32,8 @@ func TestUsernsRemap(t *testing.T) {
 	d := remapped(t)
 	for name, test := range map[string]func(*testing.T, *harness.Daemon){
 		"ids": remapIDs, "files": remapFiles, "copies": remapCopies, "networks": remapNetworks,
-		"shared namespaces": remapShared, "refusals": remapRefusals, "builds": remapBuilds, "builds on networks": buildOnNetwork, "images as mounts": remapImageMounts,
+		"shared namespaces": remapShared, "refusals": remapRefusals, "builds": remapBuilds, "builds on networks": buildOnNetwork,
+		"images as mounts": remapImageMounts, "mounted volumes": remapMountedVolumes,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, d) })
 	}
@@ -84,6 +85,22 @@ chmod 666 /dev/null 2>/dev/null; mknod /disk b 8 0 2>/dev/null || echo no device
 	d.Run("docker", "rm", "maker")
 	d.Run("docker", "volume", "rm", "vol")
 	d.Run("docker", "rmi", "made")
+}
+
+// Volumes with options of mount are the host's; what is in memory is nobody's else.
+func remapMountedVolumes(t *testing.T, d *harness.Daemon) {
+	device := bindVolume(t, d, "dir")
+	memoryVolume(d, "tm")
+	want(t, "filled and used", d.Run("docker", "run", "--name", "one", "-v", "dir:/var", "-v", "tm:/v", "busybox", "sh", "-c",
+		"touch /var/new /v/new && chown 33:50 /var/new /v/new && stat -c %u:%g /var /var/www /var/new /v/new"), "0:0\n0:0\n33:50\n33:50")
+	for name, uid := range map[string]uint32{"": remappedRoot, "www": remappedRoot, "new": remappedRoot + 33} {
+		var st syscall.Stat_t
+		if err := syscall.Stat(filepath.Join(device, name), &st); err != nil || st.Uid != uid {
+			t.Errorf("on the host %q is owned by %d: %v", name, st.Uid, err)
+		}
+	}
+	d.Run("docker", "rm", "one")
+	d.Run("docker", "volume", "rm", "dir", "tm")
 }
 
 func remapCopies(t *testing.T, d *harness.Daemon) {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -33,20 +32,7 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 			return r, &v.rec, err
 		} // it has ended meanwhile
 	}
-	rootfs, err := s.rootfs(ctx, c, &v.rec)
-	if err != nil {
-		return nil, nil, err
-	}
-	var mounts []RootMount
-	for _, m := range v.rec.Mounts {
-		if m.Source != "" && m.FileSystem == nil && (m.Type == mount.TypeVolume || m.Type == mount.TypeBind) {
-			mounts = append(mounts, RootMount{Source: m.Source, Subpath: m.Subpath, Destination: m.Destination, ReadOnly: m.ReadOnly})
-		}
-	}
-	if !v.st.neverStarted() {
-		mounts = append(mounts, s.keptMounts(&v.rec)...)
-	}
-	r, err := s.o.Layers.OpenRoot(ctx, *rootfs, mounts)
+	r, err := s.openStopped(ctx, c, &v.rec, !v.st.neverStarted())
 	return r, &v.rec, err
 }
 

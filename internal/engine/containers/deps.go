@@ -15,6 +15,7 @@ import (
 	sknet "github.com/skiff-containers/skiff/internal/network"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // Networks makes network namespaces: network.Manager.
@@ -93,17 +94,14 @@ type Commit struct {
 // Volume is a volume in use.
 type Volume struct {
 	Name, Driver string
-	Path         string // the directory that containers see
+	Path         string // the directory that containers see, while it is mounted
 	Anonymous    bool
-	// Mount is set where the volume is a file system of its own (NFS, tmpfs):
-	// then Path is only its place.
-	Mount *VolumeMount
 }
 
-// VolumeMount is a file system to mount.
-type VolumeMount struct {
-	Type, Source string
-	Options      []string
+// MountedVolume is what there is to know of a volume that is mounted.
+type MountedVolume struct {
+	Fleeting bool // what is copied there is lost when it is unmounted
+	Foreign  bool // its owners are those of the host, as of a bind's
 }
 
 // Volumes is engine/volumes behind an adapter.
@@ -112,6 +110,12 @@ type Volumes interface {
 	// name it makes an anonymous one.
 	Acquire(ctx context.Context, name, driver string, opts, labels map[string]string, containerID string) (Volume, error)
 	Release(ctx context.Context, name, containerID string) error
+	// Mount makes its files be there for a user, a container or a request, until
+	// Unmount: a volume may be a file system of its own (NFS, tmpfs).
+	Mount(ctx context.Context, name, user string) (MountedVolume, error)
+	// Hold is Mount for a container that runs since before this daemon.
+	Hold(name, user string)
+	Unmount(ctx context.Context, name, user string) error
 	// Keep lets an anonymous volume outlive the container it was made for; one
 	// whose container is gone without that is removed at boot.
 	Keep(ctx context.Context, name string) error
@@ -171,8 +175,8 @@ type Layers interface {
 	OpenRoot(ctx context.Context, rootfs runtime.Rootfs, mounts []RootMount) (Root, error)
 	Changes(ctx context.Context, lowers []string, upper string) ([]container.FilesystemChange, error)
 	// CopyUp fills dir, or a place in it, with what the root has at path, if it is
-	// an empty directory.
-	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string) error
+	// an empty directory; owners become what owners says, if anything.
+	CopyUp(ctx context.Context, rootfs runtime.Rootfs, path, dir, sub string, owners *userns.Map) error
 	DiskUsage(ctx context.Context, dir string) (int64, error)
 	// Stubs returns the directory, in base, of the layer that lies over those of an
 	// image; one call at a time.

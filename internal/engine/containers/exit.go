@@ -121,6 +121,7 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 		closeLate()
 	}
 	for _, m := range rec.Mounts {
+		s.unmountVolume(ctx, m, c.id)
 		s.volumeEvent(&rec, m, apievents.ActionUnmount)
 	}
 	if rec.HostConfig.IpcMode.IsShareable() {

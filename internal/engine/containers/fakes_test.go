@@ -32,6 +32,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
+	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
 // world is a service over fakes, and the fakes.
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	w.rt = &fakeRuntime{f: w.failures, ctrs: map[string]*fakeProc{}, execs: map[string]*fakeProc{}, pid: 100, deleted: map[string]int{}}
 	w.nets = &fakeNetworks{f: w.failures, open: map[string]*fakeSandbox{}}
 	w.images = &fakeImages{f: w.failures, pins: map[string]int{}}
-	w.volumes = &fakeVolumes{f: w.failures, dir: filepath.Join(w.dir, "volumes"), held: map[string][]string{}, made: map[string]bool{}}
+	w.volumes = &fakeVolumes{f: w.failures, dir: filepath.Join(w.dir, "volumes"), held: map[string][]string{}, made: map[string]bool{}, mounted: map[string][]string{}}
 	w.layers = &fakeLayers{f: w.failures}
 	w.bus = &fakeBus{}
 	w.shm = &fakeShm{f: w.failures, mounted: map[string]bool{}}
@@ -238,6 +239,9 @@ func (w *world) nothingLeft() {
 	}
 	if h := w.volumes.holders(); h != 0 {
 		w.t.Errorf("left: %d volume references", h)
+	}
+	if m := w.volumes.mounts(); m != "" {
+		w.t.Errorf("left mounted: %s", m)
 	}
 	if n := len(w.recs.keys()); n != 0 {
 		w.t.Errorf("left: %d records", n)
@@ -689,12 +693,54 @@ func (i *fakeImages) Commit(_ context.Context, c Commit) (string, error) {
 // ---- volumes
 
 type fakeVolumes struct {
-	f    *failures
-	dir  string
-	mu   sync.Mutex
-	n    int
-	held map[string][]string
-	made map[string]bool
+	f       *failures
+	dir     string
+	mu      sync.Mutex
+	n       int
+	held    map[string][]string
+	made    map[string]bool
+	mounted map[string][]string // name → users
+	memory  bool                // they are file systems in memory
+	foreign bool                // they are the host's
+}
+
+// mounts lists which volumes are mounted, and for how many.
+func (v *fakeVolumes) mounts() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []string
+	for name, users := range v.mounted {
+		if len(users) > 0 {
+			out = append(out, fmt.Sprintf("%s×%d", name, len(users)))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func (v *fakeVolumes) Mount(_ context.Context, name, user string) (MountedVolume, error) {
+	if err := v.f.at("Mount " + name); err != nil {
+		return MountedVolume{}, err
+	}
+	v.Hold(name, user)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return MountedVolume{Fleeting: v.memory && len(v.mounted[name]) == 1, Foreign: v.foreign}, nil
+}
+
+func (v *fakeVolumes) Hold(name, user string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(v.mounted[name], user) {
+		v.mounted[name] = append(v.mounted[name], user)
+	}
+}
+
+func (v *fakeVolumes) Unmount(_ context.Context, name, user string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mounted[name] = slices.DeleteFunc(v.mounted[name], func(s string) bool { return s == user })
+	return nil
 }
 
 func (v *fakeVolumes) holders() (n int) {
@@ -786,7 +832,9 @@ type fakeLayers struct {
 	mu     sync.Mutex
 	copied map[string]string // from, to
 	opened []string
-	welded bool // no mount is to be had alone
+	owners *userns.Map // of the last copy
+	welded bool        // no mount is to be had alone
+	onOpen func()      // of a root
 }
 
 func (l *fakeLayers) OpenPID(_ context.Context, pid int) (Root, error) {
@@ -810,14 +858,17 @@ func (l *fakeLayers) OpenRoot(_ context.Context, r runtime.Rootfs, m []RootMount
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.opened = append(l.opened, fmt.Sprint("root ", len(m)))
-	return fakeRoot{}, nil
+	if l.onOpen != nil {
+		l.onOpen()
+	}
+	return fakeRoot{}, l.f.at("OpenRoot")
 }
 
 func (l *fakeLayers) Changes(context.Context, []string, string) ([]container.FilesystemChange, error) {
 	return nil, nil
 }
 
-func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir, sub string) error {
+func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir, sub string, owners *userns.Map) error {
 	if err := l.f.at("CopyUp"); err != nil {
 		return err
 	}
@@ -826,7 +877,7 @@ func (l *fakeLayers) CopyUp(_ context.Context, _ runtime.Rootfs, path, dir, sub 
 	if l.copied == nil {
 		l.copied = map[string]string{}
 	}
-	l.copied[path] = filepath.Join(dir, sub)
+	l.copied[path], l.owners = filepath.Join(dir, sub), owners
 	return nil
 }
 func (l *fakeLayers) DiskUsage(context.Context, string) (int64, error) { return 10, nil }

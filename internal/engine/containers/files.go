@@ -8,15 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
-	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
-	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/spec"
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
@@ -33,7 +30,7 @@ var keptFiles = [...]struct{ name, target string }{
 }
 
 // specMounts resolves a container's mounts to what the launcher can mount.
-func (s *Service) specMounts(ctx context.Context, rec *Record) ([]spec.Mount, error) {
+func (s *Service) specMounts(ctx context.Context, rec *Record, volumes map[string]MountedVolume) ([]spec.Mount, error) {
 	out := make([]spec.Mount, 0, len(rec.Mounts)+len(keptFiles))
 	for _, m := range rec.Mounts {
 		sm := spec.Mount{
@@ -47,14 +44,9 @@ func (s *Service) specMounts(ctx context.Context, rec *Record) ([]spec.Mount, er
 		case mount.TypeBind:
 			err = bindSource(m)
 		case mount.TypeVolume:
-			if m.FileSystem != nil {
-				sm.Type, sm.Source, sm.Options = m.FileSystem.Type, m.FileSystem.Source, m.FileSystem.Options
-				sm.Subpath = m.Subpath
-			} else {
-				sm.Inside = true
-				if m.Subpath != "" {
-					sm.Subpath, err = m.Subpath, checkSubpath(m)
-				}
+			sm.Inside = !volumes[m.Name].Foreign
+			if m.Subpath != "" {
+				sm.Subpath, err = m.Subpath, checkSubpath(m)
 			}
 		case mount.TypeImage:
 			sm, err = s.imageMount(ctx, m)
@@ -174,32 +166,4 @@ func writeInPlace(path string, data []byte) error {
 		return err
 	}
 	return f.Close()
-}
-
-// copyUp fills a container's empty volumes with what its image has at their
-// places, once, at its first start.
-func (s *Service) copyUp(ctx context.Context, rec *Record, rootfs runtime.Rootfs) error {
-	for _, m := range rec.Mounts {
-		if m.Type != mount.TypeVolume || m.NoCopy || m.FileSystem != nil {
-			continue
-		}
-		if err := s.o.Layers.CopyUp(ctx, rootfs, m.Destination, m.Source, m.Subpath); err != nil {
-			return fmt.Errorf("failed to populate volume %s: %w", m.Name, err)
-		}
-	}
-	return nil
-}
-
-// volumeEvent tells that a container's volume was mounted or unmounted.
-func (s *Service) volumeEvent(rec *Record, m Mount, a apievents.Action) {
-	if m.Type != mount.TypeVolume {
-		return
-	}
-	attrs := map[string]string{"driver": m.Driver, "container": rec.ID}
-	if a == apievents.ActionMount {
-		attrs["destination"] = m.Destination
-		attrs["read/write"] = strconv.FormatBool(!m.ReadOnly)
-		attrs["propagation"] = string(m.Propagation)
-	}
-	s.o.Events.Publish(apievents.VolumeEventType, a, m.Name, attrs)
 }

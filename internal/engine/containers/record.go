@@ -79,9 +79,8 @@ type Mount struct {
 	ReadOnlyNonRecursive   bool `json:"readOnlyNonRecursive,omitempty"`
 	ReadOnlyForceRecursive bool `json:"readOnlyForceRecursive,omitempty"`
 
-	Tmpfs      string       `json:"tmpfs,omitempty"`      // its options
-	Hidden     bool         `json:"hidden,omitempty"`     // --tmpfs: docker does not list it
-	FileSystem *VolumeMount `json:"fileSystem,omitempty"` // of a volume that is one of its own
+	Tmpfs  string `json:"tmpfs,omitempty"`  // its options
+	Hidden bool   `json:"hidden,omitempty"` // --tmpfs: docker does not list it
 
 	opts, labels map[string]string // to make the volume with
 }

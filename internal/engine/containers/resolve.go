@@ -158,7 +158,7 @@ func (s *Service) acquire(ctx context.Context, mounts []Mount, id string, undo *
 				return err
 			}
 			m.Anonymous = m.Name == ""
-			m.Name, m.Driver, m.Source, m.FileSystem = v.Name, v.Driver, v.Path, v.Mount
+			m.Name, m.Driver, m.Source = v.Name, v.Driver, v.Path
 			if m.Mode == "" && !m.FromOther {
 				m.Mode = "z" // as docker shows it, with or without SELinux
 			}

@@ -149,7 +149,7 @@ func (s *Service) take(ctx context.Context, ft *fate) {
 	if ft.adopt || ft.exit != nil {
 		s.adoptSandbox(ctx, c, ft)
 	}
-	s.hold(ctx, rec)
+	s.hold(ctx, rec, ft.adopt)
 	s.index.add(c)
 	s.index.setLinks(c.id, rec.Links)
 }
@@ -170,14 +170,18 @@ func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {
 	s.followFiles(c, sb)
 }
 
-// hold tells the volumes that the container has them still.
-func (s *Service) hold(ctx context.Context, rec *Record) {
+// hold tells the volumes that the container has them still, and, if it is live,
+// mounted.
+func (s *Service) hold(ctx context.Context, rec *Record, live bool) {
 	for _, m := range rec.Mounts {
 		if m.Type != mount.TypeVolume {
 			continue
 		}
 		if _, err := s.o.Volumes.Acquire(ctx, m.Name, m.Driver, nil, nil, rec.ID); err != nil {
 			s.log.WarnContext(ctx, "cannot hold on to a volume", "container", rec.ID, "volume", m.Name, "err", err)
+		}
+		if live {
+			s.o.Volumes.Hold(m.Name, rec.ID)
 		}
 	}
 }

@@ -30,6 +30,9 @@ func (w *world) restarted() {
 	w.nets.mu.Lock()
 	w.nets.open = map[string]*fakeSandbox{} // another process had them
 	w.nets.mu.Unlock()
+	w.volumes.mu.Lock()
+	w.volumes.mounted = map[string][]string{}
+	w.volumes.mu.Unlock()
 	w.boot()
 }
 
@@ -47,7 +50,7 @@ func (w *world) rebooted() {
 	w.nets.open = map[string]*fakeSandbox{}
 	w.nets.mu.Unlock()
 	w.volumes.mu.Lock()
-	w.volumes.held = map[string][]string{}
+	w.volumes.held, w.volumes.mounted = map[string][]string{}, map[string][]string{}
 	w.volumes.mu.Unlock()
 	w.boot()
 }

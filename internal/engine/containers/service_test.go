@@ -133,7 +133,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 }
 
 func TestFailedStartLeavesTheContainer(t *testing.T) {
-	for _, step := range []string{"NewSandbox", "Lowers", "Stubs", "Shm", "CopyUp", "runtime.Start"} {
+	for _, step := range []string{"NewSandbox", "Lowers", "Stubs", "Shm", "Mount v", "CopyUp", "runtime.Start"} {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t)
 			id := w.create("box", withHost(func(h *container.HostConfig) { h.Binds, h.IpcMode = []string{"v:/v"}, "shareable" }))
@@ -146,6 +146,9 @@ func TestFailedStartLeavesTheContainer(t *testing.T) {
 			}
 			if n := w.shm.count(); n != 0 {
 				t.Errorf("%d mounts left", n)
+			}
+			if m := w.volumes.mounts(); m != "" {
+				t.Errorf("volumes left mounted: %s", m)
 			}
 			in, _ := w.Inspect(ctx, id, false)
 			if in.State.Status != "created" || in.State.ExitCode != 128 || !strings.Contains(in.State.Error, "boom") {

@@ -12,8 +12,8 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
-// Shm makes the memory that containers of --ipc=shareable share. It is the one
-// thing of a container that is mounted on the host: a mount in the donor's own
+// Shm makes the memory that containers of --ipc=shareable share. It is mounted on
+// the host, as no other thing of a container is but its volumes: a mount in the donor's own
 // namespace cannot be handed on to others.
 type Shm interface {
 	Mount(dir string, size int64) error

@@ -90,6 +90,10 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 	c.st.Starting = true
 	c.mu.Unlock()
 
+	volumes, err := s.mountVolumes(ctx, &rec, c.id, &undo)
+	if err != nil {
+		return err
+	}
 	// The network and the specification need nothing of each other.
 	type built struct {
 		launch *runtime.Launch
@@ -97,7 +101,7 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 	}
 	ready := make(chan built, 1)
 	go func() {
-		l, err := s.plan(ctx, c, &rec)
+		l, err := s.plan(ctx, c, &rec, volumes)
 		ready <- built{l, err}
 	}()
 	net, netErr := s.network(ctx, c, &rec)
@@ -120,7 +124,7 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 		return err
 	}
 	if first {
-		if err := s.copyUp(ctx, &rec, *l.Rootfs); err != nil {
+		if err := s.copyUp(ctx, &rec, *l.Rootfs, volumes); err != nil {
 			return err
 		}
 	}
@@ -193,7 +197,7 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 }
 
 // plan works the launch out, but for the network.
-func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launch, error) {
+func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[string]MountedVolume) (*runtime.Launch, error) {
 	external, err := s.external(rec)
 	if err != nil {
 		return nil, err
@@ -210,7 +214,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record) (*runtime.Launc
 	if err := s.join(rec, &in); err != nil {
 		return nil, err
 	}
-	if in.Mounts, err = s.specMounts(ctx, rec); err != nil {
+	if in.Mounts, err = s.specMounts(ctx, rec, volumes); err != nil {
 		return nil, err
 	}
 	oci, warnings, err := spec.Build(in)

@@ -44,6 +44,9 @@ func (s *Service) reconcile() error {
 		}
 	}
 	for name := range s.vols {
+		if mounted, err := s.o.Mounts.Mounted(s.path(name)); err == nil && mounted {
+			continue // by an earlier daemon; its server may not answer
+		}
 		if _, err := os.Stat(s.path(name)); err == nil {
 			continue
 		}
@@ -65,7 +68,10 @@ func (s *Service) reconcile() error {
 // but the beginning of one.
 func (s *Service) adopt(name string) error {
 	dir := filepath.Join(s.o.Dir, name)
-	if os.Remove(s.path(name)) == nil || !ids.ValidName(name) {
+	if err := s.o.Mounts.Unmount(s.path(name)); err != nil { // what is mounted is not of this volume
+		return err
+	}
+	if s.dropEmpty(name) || !ids.ValidName(name) {
 		_ = os.Remove(dir) // if there is nothing else in it
 		return nil
 	}
@@ -89,6 +95,22 @@ func (s *Service) adopt(name string) error {
 	return nil
 }
 
+// dropEmpty removes a volume's directory, and its limit, if nothing is in it.
+func (s *Service) dropEmpty(name string) bool {
+	ents, err := os.ReadDir(s.path(name))
+	if err != nil || len(ents) > 0 {
+		return false
+	}
+	if err := s.o.Quotas.Clear(s.path(name)); err != nil {
+		s.o.Log.Warn("cannot clear the limit of a volume", "volume", name, "err", err)
+	}
+	if os.Remove(s.path(name)) != nil {
+		return false
+	}
+	_ = os.Remove(filepath.Dir(s.path(name)))
+	return true
+}
+
 // trash moves a volume's directory out of the way; "" if there is none.
 func (s *Service) trash(name string) (string, error) {
 	to := filepath.Join(s.o.Dir, trashOf(name)+ids.Short(ids.New()))
@@ -105,6 +127,14 @@ func (s *Service) empty(dir string) {
 		return
 	}
 	s.deleted.Go(func() {
+		data := filepath.Join(dir, "_data")
+		if err := s.o.Mounts.Unmount(data); err != nil { // what is mounted is not the volume's to delete
+			s.o.Log.Warn("cannot unmount a volume that is removed", "dir", dir, "err", err)
+			return
+		}
+		if err := s.o.Quotas.Clear(data); err != nil { // first: it is the directory that tells of its limit
+			s.o.Log.Warn("cannot clear the limit of a volume", "dir", dir, "err", err)
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			s.o.Log.Warn("cannot remove a volume's files", "dir", dir, "err", err)
 		}

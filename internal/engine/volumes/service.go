@@ -5,6 +5,9 @@
 // goes, then the files: a crash in between is finished at the next start. A
 // directory that has files and no row (the database was lost, say) is taken for
 // a volume, as nobody's data is deleted unasked.
+//
+// Where options describe a file system, it is mounted over _data while a live
+// container uses it, for all to share (docs/decisions/0013-volumes-mounted-on-the-host.md).
 package volumes
 
 import (
@@ -60,28 +63,32 @@ type Publisher interface {
 	Publish(t apievents.Type, a apievents.Action, id string, attrs map[string]string)
 }
 
-// Options are what a [Service] is made of; all are required.
+// Quotas limits what volumes hold; *quota.Projects, the same that containers use.
+type Quotas interface {
+	Check(dir string) error
+	Limit(size uint64, dirs ...string) error
+	Renew(size uint64, dir string) error
+	Clear(dir string) error
+}
+
+// Options are what a [Service] is made of.
 type Options struct {
 	Dir    string
 	Table  Table
 	Events Publisher
 	Log    *slog.Logger
+	Quotas Quotas
+	Mounts Mounter // nil: mounts on the host
+	Lookup Lookup  // nil: asks the host's resolver
+	// MapsMemory says that the kernel can show files in memory with other owners.
+	MapsMemory bool
 }
 
 // Volume is a volume as a container uses it.
 type Volume struct {
 	Name, Driver string
-	Path         string // the directory that containers see
+	Path         string // the directory that containers see, once [Service.Mount] was called
 	Anonymous    bool
-	// Mount is set where options describe a file system instead of a directory.
-	Mount *Mount
-}
-
-// Mount is a file system that a container mounts for itself, so that the
-// host's mount table stays clean.
-type Mount struct {
-	Type, Source string
-	Options      []string
 }
 
 // Service answers the volume verbs; safe for concurrent use.
@@ -89,9 +96,10 @@ type Service struct {
 	o       Options
 	deleted sync.WaitGroup
 
-	mu    sync.Mutex // guards vols; held over the database, so that verbs on one name are in order
-	vols  map[string]*Record
-	users map[string]map[string]bool // volume → ids of containers
+	mu     sync.Mutex // guards all below; held over the database, so that verbs on one name are in order
+	vols   map[string]*Record
+	users  map[string]map[string]bool // volume → ids of containers
+	active map[string]*active
 }
 
 // New reads the rows and removes directories that have none.
@@ -103,7 +111,13 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the volumes: %w", err)
 	}
-	s := &Service{o: o, vols: map[string]*Record{}, users: map[string]map[string]bool{}}
+	if o.Mounts == nil {
+		o.Mounts = hostMounts{}
+	}
+	if o.Lookup == nil {
+		o.Lookup = lookupHost
+	}
+	s := &Service{o: o, vols: map[string]*Record{}, users: map[string]map[string]bool{}, active: map[string]*active{}}
 	for _, r := range rows {
 		s.vols[r.Name] = &r
 	}
@@ -159,21 +173,34 @@ func (s *Service) create(name, driver string, opts, labels map[string]string, ow
 		}
 		return rec, nil
 	}
-	if _, err := mountOf(name, opts); err != nil {
-		return nil, err
+	l, err := check(opts)
+	if err == nil && l.size > 0 {
+		if err = s.o.Quotas.Check(s.o.Dir); err != nil {
+			err = errs.Newf(errs.Invalid, "quota size requested but no quota support: %w", err)
+		}
+	}
+	if err != nil {
+		return nil, errs.Newf(errs.KindOf(err), "create %s: %w", name, err)
 	}
 	rec := &Record{Name: name, Driver: driver, Options: opts, Labels: labels, Created: time.Now(), Owner: owner}
-	if err := os.MkdirAll(s.path(name), 0o755); err != nil { //nolint:gosec // its owner and mode are the user's to change
-		return nil, fmt.Errorf("create volume %s: %w", name, err)
+	if err = s.makeDir(name, l.size); err == nil {
+		err = s.o.Table.Put(name, *rec)
 	}
-	if err := s.o.Table.Put(name, *rec); err != nil {
-		_ = os.Remove(s.path(name)) // if it is empty
-		_ = os.Remove(filepath.Dir(s.path(name)))
-		return nil, err
+	if err != nil {
+		s.dropEmpty(name)
+		return nil, fmt.Errorf("create volume %s: %w", name, err)
 	}
 	s.vols[name] = rec
 	s.publish(apievents.ActionCreate, rec, nil)
 	return rec, nil
+}
+
+func (s *Service) makeDir(name string, size uint64) error {
+	err := os.MkdirAll(s.path(name), 0o755) //nolint:gosec // its owner and mode are the user's to change
+	if err == nil && size > 0 {
+		err = s.o.Quotas.Limit(size, s.path(name))
+	}
+	return err
 }
 
 func equal(a, b map[string]string) bool {
@@ -202,16 +229,12 @@ func (s *Service) Acquire(_ context.Context, name, driver string, opts, labels m
 	if err != nil {
 		return Volume{}, err
 	}
-	m, err := mountOf(name, rec.Options)
-	if err != nil {
-		return Volume{}, err
-	}
 	if s.users[name] == nil {
 		s.users[name] = map[string]bool{}
 	}
 	s.users[name][containerID] = true
 	_, anonymous := rec.Labels[AnonymousLabel]
-	return Volume{Name: name, Driver: rec.Driver, Path: s.path(name), Anonymous: anonymous, Mount: m}, nil
+	return Volume{Name: name, Driver: rec.Driver, Path: s.path(name), Anonymous: anonymous}, nil
 }
 
 // Release ends a container's use of a volume; it stays.
@@ -244,11 +267,12 @@ func (s *Service) Keep(_ context.Context, name string) error {
 
 // Sweep removes the anonymous volumes whose container is gone: a daemon was
 // killed while it made or removed the two, or the machine was restarted under a
-// --rm container.
-func (s *Service) Sweep(_ context.Context, exists func(containerID string) bool) error {
+// --rm container. And it unmounts what no live container uses: those that live
+// have told by now, with [Service.Hold].
+func (s *Service) Sweep(ctx context.Context, exists func(containerID string) bool) error {
+	bad := []error{s.unmountUnused(ctx)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var bad []error
 	for _, rec := range s.vols {
 		if rec.Owner != "" && len(s.users[rec.Name]) == 0 && !exists(rec.Owner) {
 			bad = append(bad, s.remove(rec))
@@ -329,6 +353,9 @@ func (s *Service) remove(rec *Record) error {
 		slices.Sort(list)
 		return errs.Newf(errs.Conflict, "remove %s: volume is in use - %v", rec.Name, list)
 	}
+	if err := s.detach(rec.Name); err != nil {
+		return errs.Newf(errs.KindOf(err), "remove %s: %w", rec.Name, err)
+	}
 	trash, err := s.trash(rec.Name)
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", rec.Name, err)
@@ -340,16 +367,21 @@ func (s *Service) remove(rec *Record) error {
 		return err
 	}
 	delete(s.vols, rec.Name)
+	delete(s.active, rec.Name)
 	s.empty(trash)
 	s.publish(apievents.ActionDestroy, rec, nil)
 	return nil
 }
 
-// DiskUsage sums up what volumes take on the disk, in bytes.
+// DiskUsage sums up what volumes take on the disk, in bytes. Those with options
+// are left out, as docker does: most take nothing here.
 func (s *Service) DiskUsage(ctx context.Context, verbose bool) (*volume.DiskUsage, error) {
 	s.mu.Lock()
 	vols := make([]volume.Volume, 0, len(s.vols))
 	for _, rec := range s.vols {
+		if len(rec.Options) > 0 {
+			continue
+		}
 		v := s.describe(rec)
 		v.UsageData = &volume.UsageData{RefCount: int64(len(s.users[rec.Name]))}
 		vols = append(vols, *v)

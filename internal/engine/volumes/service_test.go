@@ -18,6 +18,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/filter"
 	"github.com/skiff-containers/skiff/internal/meta"
+	"github.com/skiff-containers/skiff/internal/sys/quota"
 )
 
 type events []string
@@ -28,6 +29,12 @@ func (e *events) Publish(_ apievents.Type, a apievents.Action, id string, _ map[
 
 func open(t *testing.T, dir string) (*volumes.Service, *events, func()) {
 	t.Helper()
+	return openWith(t, dir, volumes.Options{Quotas: new(quota.Projects)})
+}
+
+// openWith fills in what options leave out.
+func openWith(t *testing.T, dir string, o volumes.Options) (*volumes.Service, *events, func()) {
+	t.Helper()
 	db, err := meta.Open(filepath.Join(dir, "meta.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +44,8 @@ func open(t *testing.T, dir string) (*volumes.Service, *events, func()) {
 		t.Fatal(err)
 	}
 	ev := &events{}
-	s, err := volumes.New(volumes.Options{Dir: filepath.Join(dir, "volumes"), Table: tab, Events: ev, Log: slog.New(slog.DiscardHandler)})
+	o.Dir, o.Table, o.Events, o.Log = filepath.Join(dir, "volumes"), tab, ev, slog.New(slog.DiscardHandler)
+	s, err := volumes.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +201,13 @@ func TestCreateRefusals(t *testing.T) {
 		"one letter":      {volume.CreateRequest{Name: "x"}, errs.Invalid, "too short"},
 		"unknown driver":  {volume.CreateRequest{Name: "ok", Driver: "nfs4"}, errs.NotFound, `plugin "nfs4" not found`},
 		"unknown option":  {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"foo": "1"}}, errs.Invalid, `invalid option: "foo"`},
-		"quota":           {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"size": "1g"}}, errs.Unsupported, "quotas"},
+		"bad size":        {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"size": "big"}}, errs.Invalid, "create ok: invalid size: 'big'"},
+		"size and mount":  {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"size": "1g", "type": "tmpfs", "device": "tmpfs"}}, errs.Unsupported, "option size"},
+		"o alone":         {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"o": "ro"}}, errs.Invalid, `create ok: missing required option: "device"`},
+		"tmpfs alone":     {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"type": "tmpfs"}}, errs.Invalid, `missing required option: "device"`},
+		"cifs port":       {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"type": "cifs", "device": "//nas:445/x"}}, errs.Invalid, "port not allowed in CIFS device URL"},
 		"device, no type": {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"device": "/x"}}, errs.Invalid, `missing required option: "type"`},
-		"type, no device": {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"type": "nfs"}}, errs.Invalid, "missing device"},
+		"type, no device": {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"type": "nfs", "device": ""}}, errs.Invalid, "missing device"},
 		"relative bind":   {volume.CreateRequest{Name: "ok", DriverOpts: map[string]string{"type": "none", "o": "bind", "device": "x"}}, errs.Invalid, "absolute"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,18 +218,6 @@ func TestCreateRefusals(t *testing.T) {
 				t.Errorf("left: %s", got)
 			}
 		})
-	}
-}
-
-func TestOptionsBecomeMounts(t *testing.T) {
-	s, _, closeAll := open(t, t.TempDir())
-	defer closeAll()
-	v, err := s.Acquire(t.Context(), "tm", "local", map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=700"}, nil, "c")
-	if err != nil || v.Mount == nil || v.Mount.Type != "tmpfs" || !slices.Equal(v.Mount.Options, []string{"size=1m", "mode=700"}) {
-		t.Errorf("%+v %v", v.Mount, err)
-	}
-	if _, err := s.Create(t.Context(), &volume.CreateRequest{Name: "tm", DriverOpts: map[string]string{"type": "tmpfs", "device": "x"}}); !errs.Is(err, errs.Conflict) {
-		t.Errorf("other options: %v", err)
 	}
 }
 
