@@ -337,3 +337,21 @@ func limitedVolumes(t *testing.T, d *harness.Daemon) {
 	}
 	d.Run("docker", "volume", "rm", "next")
 }
+
+// Who looks into a container that was never started sees its volumes filled, as
+// where docker fills them when it makes the container.
+func TestCopyFromCreated(t *testing.T) {
+	d := daemon(t)
+	device := bindVolume(t, d, "dir")
+	d.Run("docker", "create", "--name", "made", "-v", "fresh:/etc", "-v", "dir:/var", "busybox", "cat", "/etc/passwd", "/etc/new")
+	if got := copied(t, d, "made:/etc"); !strings.Contains(got["etc/passwd"], "root:x:0:0") {
+		t.Errorf("a plain volume: %v", got)
+	}
+	copyIn(t, d, "new\n", "made:/etc/new")
+	if out := d.Run("docker", "start", "-a", "made"); !strings.Contains(out, "root:x:0:0") || !strings.HasSuffix(out, "\nnew") {
+		t.Errorf("after the start: %s", out)
+	}
+	if _, err := os.Stat(filepath.Join(device, "www")); err != nil {
+		t.Errorf("the device: %v", err)
+	}
+}

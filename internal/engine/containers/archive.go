@@ -32,6 +32,16 @@ func (s *Service) openRoot(ctx context.Context, c *ctr) (Root, *Record, error) {
 			return r, &v.rec, err
 		} // it has ended meanwhile
 	}
+	if v.st.neverStarted() { // its volumes are filled, which a start must not do meanwhile
+		done, err := c.turn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer done()
+		if st := c.status(); !st.neverStarted() {
+			return s.openRoot(ctx, c)
+		}
+	}
 	r, err := s.openStopped(ctx, c, &v.rec, !v.st.neverStarted())
 	return r, &v.rec, err
 }

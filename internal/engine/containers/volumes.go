@@ -42,7 +42,8 @@ func (s *Service) unmountVolume(ctx context.Context, m Mount, user string) {
 }
 
 // copyUp fills a container's empty volumes with what its image has at their
-// places, once, at its first start. A file system in memory that nobody else
+// places, once, before anybody sees them: at its first start, or when it is looked
+// into before. A file system in memory that nobody else
 // uses stays empty, as with docker, which fills it before its first start and
 // unmounts it again: its content is the same at every start.
 func (s *Service) copyUp(ctx context.Context, rec *Record, rootfs runtime.Rootfs, volumes map[string]MountedVolume) error {
@@ -86,8 +87,14 @@ func (s *Service) openStopped(ctx context.Context, c *ctr, rec *Record, started 
 	var undo cleanup.Stack
 	defer undo.Run()
 	ctx = context.WithoutCancel(ctx)
-	if _, err := s.mountVolumes(ctx, rec, "open-"+ids.New(), &undo); err != nil {
+	volumes, err := s.mountVolumes(ctx, rec, "open-"+ids.New(), &undo)
+	if err != nil {
 		return nil, err
+	}
+	if !started {
+		if err := s.copyUp(ctx, rec, *rootfs, volumes); err != nil {
+			return nil, err
+		}
 	}
 	var mounts []RootMount
 	for _, m := range rec.Mounts {

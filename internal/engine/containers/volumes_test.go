@@ -71,6 +71,23 @@ func TestVolumesAreMountedForACopy(t *testing.T) {
 	}
 }
 
+// A container that was never started shows its volumes as its start would.
+func TestVolumesAreFilledForACopy(t *testing.T) {
+	w := newWorld(t)
+	id := w.create("box", withBinds("v:/v"))
+	if _, err := w.StatPath(ctx, id, "/v"); err != nil || len(w.layers.copied) != 1 {
+		t.Errorf("filled: %v %v", w.layers.copied, err)
+	}
+	w.layers.copied = nil
+	w.start(id)
+	w.rt.end(id, 0)
+	w.until("it has ended", func() bool { return w.phase(id) == Exited })
+	w.layers.copied = nil
+	if _, err := w.StatPath(ctx, id, "/v"); err != nil || len(w.layers.copied) != 0 {
+		t.Errorf("filled again: %v %v", w.layers.copied, err)
+	}
+}
+
 // Owners of what is the host's are not mapped: what is copied there gets them.
 func TestForeignVolumes(t *testing.T) {
 	for _, foreign := range []bool{false, true} {
