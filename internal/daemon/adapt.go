@@ -33,8 +33,8 @@ func (n ctrNetworks) NewSandbox(ctx context.Context, s network.SandboxSpec) (con
 	return sb, nil
 }
 
-func (n ctrNetworks) AdoptSandbox(ctx context.Context, s network.SandboxState, pid int) (containers.Sandbox, error) {
-	sb, err := n.m.AdoptSandbox(ctx, s, pid)
+func (n ctrNetworks) AdoptSandbox(ctx context.Context, s network.SandboxState, pid int, ticks uint64) (containers.Sandbox, error) {
+	sb, err := n.m.AdoptSandbox(ctx, s, pid, ticks)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/cleanup"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/network/link"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
 
 // private is the part of a [SandboxState] that is this package's own.
@@ -55,10 +56,11 @@ func (s *Sandbox) State() SandboxState {
 	return st
 }
 
-// AdoptSandbox takes over the sandbox of a process that outlived a daemon. What
+// AdoptSandbox takes over the sandbox of a process that outlived a daemon: the
+// one that started at those clock ticks, unless they are 0. What
 // cannot be had again (a port that somebody took meanwhile) is logged and left
 // out: the container runs, and goes on.
-func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int) (*Sandbox, error) {
+func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int, ticks uint64) (*Sandbox, error) {
 	var p private
 	if err := json.Unmarshal(st.Private, &p); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", st.Spec.ID, err)
@@ -75,7 +77,7 @@ func (m *Manager) AdoptSandbox(ctx context.Context, st SandboxState, pid int) (*
 	defer undo.Run()
 	undo.Push(func() { m.unregister(s) })
 	if st.Spec.Mode != ModeHost {
-		if s.ns, err = m.processSpace(pid); err != nil {
+		if s.ns, err = m.processSpace(pid, ticks); err != nil {
 			return nil, fmt.Errorf("adopt sandbox %s: %w", st.Spec.ID, err)
 		}
 		undo.Push(func() { _ = s.ns.Close() })
@@ -145,8 +147,8 @@ func (m *Manager) adoptPorts(ctx context.Context, s *Sandbox, specs []PortSpec) 
 }
 
 // processSpace opens a process's namespace, which must not be the host's.
-func (m *Manager) processSpace(pid int) (*os.File, error) {
-	f, err := OpenNetNS(pid)
+func (m *Manager) processSpace(pid int, ticks uint64) (*os.File, error) {
+	f, err := proc.OpenNamespace(pid, ticks, "net")
 	if err != nil {
 		return nil, err
 	}

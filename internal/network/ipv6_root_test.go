@@ -358,7 +358,7 @@ func TestIPv6OutlivesTheDaemon(t *testing.T) {
 	if got := l.kernelPorts(); !slices.Equal(got, kept) || len(got) != 4 {
 		t.Errorf("ports %v, before: %v", got, kept)
 	}
-	web, err := l.AdoptSandbox(t.Context(), state, pid)
+	web, err := l.AdoptSandbox(t.Context(), state, pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

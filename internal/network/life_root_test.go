@@ -169,7 +169,7 @@ func TestContainersOutliveTheDaemon(t *testing.T) {
 		t.Errorf("ports after the restart: %v, before: %v", got, kept)
 	}
 	l.reaches(out, "tcp4", "198.51.100.1:8080", "web") // not adopted yet
-	web, err := l.AdoptSandbox(t.Context(), state, pid)
+	web, err := l.AdoptSandbox(t.Context(), state, pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

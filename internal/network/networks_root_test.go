@@ -238,13 +238,13 @@ func TestHostAndNone(t *testing.T) {
 	state, pid := none.State(), l.process(none)
 	hostState := host.State()
 	l.restart()
-	if _, err := l.AdoptSandbox(t.Context(), hostState, os.Getpid()); err != nil {
+	if _, err := l.AdoptSandbox(t.Context(), hostState, os.Getpid(), 0); err != nil {
 		t.Error(err)
 	}
-	if _, err := l.AdoptSandbox(t.Context(), state, os.Getpid()); err == nil {
+	if _, err := l.AdoptSandbox(t.Context(), state, os.Getpid(), 0); err == nil {
 		t.Error("adopted the host's namespace as a container's")
 	}
-	if _, err := l.AdoptSandbox(t.Context(), state, pid); err != nil {
+	if _, err := l.AdoptSandbox(t.Context(), state, pid, 0); err != nil {
 		t.Error(err)
 	}
 }

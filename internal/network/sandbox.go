@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"os"
@@ -267,15 +266,6 @@ func reroute(rt *link.Socket, before, now gateways) error {
 		}
 	}
 	return nil
-}
-
-// OpenNetNS opens the network namespace of a process.
-func OpenNetNS(pid int) (*os.File, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace of process %d: %w", pid, err)
-	}
-	return f, nil
 }
 
 // NetNS is the namespace, nil in host mode. It stays the sandbox's: whoever

@@ -32,7 +32,7 @@ func TestVLANRestart(t *testing.T) {
 	l.restart()
 	adopted := map[*Sandbox]*Sandbox{}
 	for s, st := range states {
-		got, err := l.AdoptSandbox(t.Context(), st, pids[s])
+		got, err := l.AdoptSandbox(t.Context(), st, pids[s], 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestVLANParentsAfterCrash(t *testing.T) {
 	}
 	t.Cleanup(func() { d, _ := netlink.LinkByName("dm-others"); _ = netlink.LinkDel(d) })
 	l.restart()
-	a, err := l.AdoptSandbox(t.Context(), state, pid)
+	a, err := l.AdoptSandbox(t.Context(), state, pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

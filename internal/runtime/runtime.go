@@ -125,8 +125,9 @@ type Exec struct {
 
 // Started tells of a process that runs.
 type Started struct {
-	PID int       `json:"pid"`
-	At  time.Time `json:"at"`
+	PID        int       `json:"pid"`
+	StartTicks uint64    `json:"startTicks,omitempty"` // as State's
+	At         time.Time `json:"at"`
 }
 
 // Exit tells how a process ended. It stays recorded, over crashes of daemon and

@@ -22,7 +22,8 @@ import (
 type Networks interface {
 	NewSandbox(ctx context.Context, s sknet.SandboxSpec) (Sandbox, error)
 	// AdoptSandbox takes over the namespace of a process that outlived the daemon.
-	AdoptSandbox(ctx context.Context, s sknet.SandboxState, pid int) (Sandbox, error)
+	// The process is the one that started at those clock ticks.
+	AdoptSandbox(ctx context.Context, s sknet.SandboxState, pid int, ticks uint64) (Sandbox, error)
 	// Lookup finds a network by id, name or unique prefix of an id.
 	Lookup(nameOrID string) (sknet.NetworkInfo, error)
 }

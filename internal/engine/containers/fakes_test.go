@@ -274,6 +274,7 @@ type fakeRuntime struct {
 	onExec   func(e *runtime.Exec, p *fakeProc) error
 	onKill   func(id string)
 	oom      string // whose end says so
+	ticks    uint64 // when all processes started
 	ctrs     map[string]*fakeProc
 	execs    map[string]*fakeProc
 	attached map[string][]*fakeStream
@@ -311,7 +312,7 @@ func (r *fakeRuntime) Start(_ context.Context, l *runtime.Launch) (runtime.Start
 			return runtime.Started{}, err
 		}
 	}
-	return runtime.Started{PID: p.pid, At: p.started}, nil
+	return runtime.Started{PID: p.pid, StartTicks: r.ticks, At: p.started}, nil
 }
 
 // end ends a container's process.
@@ -547,7 +548,7 @@ func (n *fakeNetworks) add(s sknet.SandboxSpec) *fakeSandbox {
 	return sb
 }
 
-func (n *fakeNetworks) AdoptSandbox(_ context.Context, s sknet.SandboxState, _ int) (Sandbox, error) {
+func (n *fakeNetworks) AdoptSandbox(_ context.Context, s sknet.SandboxState, _ int, _ uint64) (Sandbox, error) {
 	n.mu.Lock()
 	n.adopted = append(n.adopted, s.Spec.ID)
 	n.mu.Unlock()

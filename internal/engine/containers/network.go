@@ -16,6 +16,7 @@ import (
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	sknet "github.com/skiff-containers/skiff/internal/network"
+	"github.com/skiff-containers/skiff/internal/sys/proc"
 )
 
 // netPlan is a start's network: a sandbox of the container's own, or another's.
@@ -81,16 +82,16 @@ func (s *Service) sharedNetwork(c *ctr, rec *Record) (*netPlan, error) {
 
 // networkOf opens the network namespace of a running container for another.
 func (s *Service) networkOf(ref, self string) (*os.File, error) {
-	pid, err := s.joined(ref, "network", self)
+	p, err := s.joined(ref, "network", self)
 	if err != nil {
 		return nil, err
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	ns, err := proc.OpenNamespace(p.pid, p.ticks, "net")
 	if err != nil {
 		return nil, fmt.Errorf("joining network namespace of container: %w", err)
 	}
 	// Still the same process: the number is not somebody else's by now.
-	if again, err := s.joined(ref, "network", self); err != nil || again != pid {
+	if again, err := s.joined(ref, "network", self); err != nil || again != p {
 		_ = ns.Close()
 		return nil, firstError(err, errs.Newf(errs.Conflict, "container %s restarted while its network namespace was joined", ref))
 	}

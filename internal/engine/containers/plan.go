@@ -107,7 +107,7 @@ func fateOf(rec Record, run *runFile, f found) fate {
 	state, known := f.live[rec.ID]
 	if known {
 		wasPaused := st.Phase == Paused
-		st.Phase, st.PID, st.StartedAt, st.Error = Running, state.PID, state.StartedAt.UTC(), ""
+		st.Phase, st.PID, st.StartTicks, st.StartedAt, st.Error = Running, state.PID, state.StartTicks, state.StartedAt.UTC(), ""
 		if wasPaused {
 			st.Phase = Paused
 		}
@@ -120,7 +120,7 @@ func fateOf(rec Record, run *runFile, f found) fate {
 		st.Phase, out.remove = Dead, true
 		return out
 	case st.Phase.live():
-		st.Phase, st.PID, st.ExitCode, st.FinishedAt = Exited, 0, exitLost, f.now.UTC()
+		st.Phase, st.PID, st.StartTicks, st.ExitCode, st.FinishedAt = Exited, 0, 0, exitLost, f.now.UTC()
 	case st.Phase == Restarting:
 		st.Phase, out.restart = Exited, !st.Stopped
 	}

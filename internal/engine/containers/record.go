@@ -145,6 +145,6 @@ func (s *Service) saveRecord(c *ctr) error {
 	c.mu.Lock()
 	rec.Last = c.st
 	c.mu.Unlock()
-	rec.Last.PID = 0
+	rec.Last.PID, rec.Last.StartTicks = 0, 0
 	return s.o.Records.Put(rec.ID, rec)
 }

@@ -146,7 +146,9 @@ func (s *Service) take(ctx context.Context, ft *fate) {
 	if err := os.Mkdir(s.runDir(rec.ID), 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		s.log.ErrorContext(ctx, "cannot make a run directory", "container", rec.ID, "err", err)
 	}
-	if ft.adopt || ft.exit != nil {
+	// The process of one that ended may be another one's by now. Its ports and
+	// interfaces go with those of nobody.
+	if ft.adopt {
 		s.adoptSandbox(ctx, c, ft)
 	}
 	s.hold(ctx, rec, ft.adopt)
@@ -158,11 +160,9 @@ func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {
 	if ft.run == nil || ft.run.Sandbox == nil {
 		return
 	}
-	sb, err := s.o.Networks.AdoptSandbox(ctx, *ft.run.Sandbox, ft.status.PID)
+	sb, err := s.o.Networks.AdoptSandbox(ctx, *ft.run.Sandbox, ft.status.PID, ft.status.StartTicks)
 	if err != nil {
-		if ft.adopt {
-			s.log.ErrorContext(ctx, "cannot take a container's network over", "container", c.id, "err", err)
-		}
+		s.log.ErrorContext(ctx, "cannot take a container's network over", "container", c.id, "err", err)
 		return
 	}
 	c.sandbox = sb

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/kit/filter"
@@ -792,6 +793,19 @@ func TestSharedNamespaces(t *testing.T) {
 	}
 	w.rt.pid = os.Getpid() - 1 // so that the other's namespaces can be opened
 	w.start(a)
+	w.rt.onStart = func(l *runtime.Launch, _ *fakeProc) error {
+		for _, n := range l.Spec.Linux.Namespaces { // whoever has the process's number by now
+			if n.Type != specs.PIDNamespace && n.Type != specs.IPCNamespace {
+				continue
+			}
+			got, err := os.Stat(n.Path)
+			want, _ := os.Stat("/proc/self/ns/" + string(n.Type))
+			if err != nil || !os.SameFile(got, want) || strings.Contains(n.Path, "/ns/") {
+				t.Errorf("%s namespace is %q, %v", n.Type, n.Path, err)
+			}
+		}
+		return nil
+	}
 	w.start(b)
 	l := w.rt.launches[1]
 	if l.NetNS == nil {
@@ -931,6 +945,24 @@ func TestFilesOfAContainer(t *testing.T) {
 	}
 	if p := w.phase(id); p != Running {
 		t.Errorf("phase %s", p)
+	}
+}
+
+// A process with the number of one that has ended is not joined, in whatever
+// namespace.
+func TestJoinOfAnotherProcess(t *testing.T) {
+	for kind, set := range map[string]func(h *container.HostConfig, m string){
+		"pid": func(h *container.HostConfig, m string) { h.PidMode = container.PidMode(m) },
+		"ipc": func(h *container.HostConfig, m string) { h.IpcMode = container.IpcMode(m) },
+		"net": func(h *container.HostConfig, m string) { h.NetworkMode = container.NetworkMode(m) },
+	} {
+		w := newWorld(t)
+		w.rt.pid, w.rt.ticks = os.Getpid()-1, 1 // not since then
+		w.run("aa", withHost(func(h *container.HostConfig) { h.IpcMode = "shareable" }))
+		b := w.create("bb", withHost(func(h *container.HostConfig) { set(h, "container:aa") }))
+		if err := w.Start(ctx, b); !errors.Is(err, unix.ESRCH) {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }
 

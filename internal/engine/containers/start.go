@@ -99,9 +99,11 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 		launch *runtime.Launch
 		err    error
 	}
+	var joins joins
+	defer joins.close()
 	ready := make(chan built, 1)
 	go func() {
-		l, err := s.plan(ctx, c, &rec, volumes)
+		l, err := s.plan(ctx, c, &rec, volumes, &joins)
 		ready <- built{l, err}
 	}()
 	net, netErr := s.network(ctx, c, &rec)
@@ -164,7 +166,7 @@ func firstError(list ...error) error {
 func (s *Service) running(c *ctr, rec *Record, started runtime.Started, net *netPlan) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.st.started(started.PID, started.At)
+	c.st.started(started.PID, started.StartTicks, started.At)
 	c.setNet(net.view())
 	c.startHealth(s, rec)
 	c.watchOOM(s)
@@ -197,7 +199,7 @@ func (s *Service) startFailed(ctx context.Context, c *ctr, err error) {
 }
 
 // plan works the launch out, but for the network.
-func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[string]MountedVolume) (*runtime.Launch, error) {
+func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[string]MountedVolume, j *joins) (*runtime.Launch, error) {
 	external, err := s.external(rec)
 	if err != nil {
 		return nil, err
@@ -211,7 +213,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[str
 		return nil, err
 	}
 	in := s.specInput(rec, links)
-	if err := s.join(rec, &in); err != nil {
+	if err := s.join(rec, &in, j); err != nil {
 		return nil, err
 	}
 	if in.Mounts, err = s.specMounts(ctx, rec, volumes); err != nil {
@@ -275,86 +277,12 @@ func (s *Service) specInput(rec *Record, links []link) spec.Input {
 	return in
 }
 
-// join fills in whose namespaces a container wants to share.
-func (s *Service) join(rec *Record, in *spec.Input) error {
-	if m := rec.HostConfig.PidMode; m.IsContainer() {
-		pid, err := s.joined(m.Container(), "PID", rec.ID)
-		if err != nil {
-			return err
-		}
-		in.JoinPID = fmt.Sprintf("/proc/%d/ns/pid", pid)
-		if err := s.joinUser(rec, in, m.Container(), pid); err != nil {
-			return err
-		}
-	}
-	if m := rec.HostConfig.IpcMode; m.IsContainer() {
-		pid, err := s.joined(m.Container(), "IPC", rec.ID)
-		if err != nil {
-			return err
-		}
-		in.JoinIPC = fmt.Sprintf("/proc/%d/ns/ipc", pid)
-		if err := s.joinUser(rec, in, m.Container(), pid); err != nil {
-			return err
-		}
-	}
-	if m := rec.HostConfig.NetworkMode; m.IsContainer() && spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
-		pid, err := s.joined(m.ConnectedContainer(), "network", rec.ID)
-		if err != nil {
-			return err
-		}
-		return s.joinUser(rec, in, m.ConnectedContainer(), pid)
-	}
-	return nil
-}
-
-// joinUser has a container join the user namespace of the one whose others it
-// joins: they belong to it, and are nobody else's to do anything with.
-func (s *Service) joinUser(rec *Record, in *spec.Input, ref string, pid int) error {
-	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
-		return nil
-	}
-	ids, err := userns.Of(pid)
-	if err != nil {
-		return fmt.Errorf("joining user namespace of container %s: %w", ref, err)
-	}
-	if ids.Identity() {
-		return errs.Newf(errs.Invalid, "cannot join namespaces of container %s, which is in the host's user namespace: run this one with --userns=host, too", ref)
-	}
-	in.JoinUser = fmt.Sprintf("/proc/%d/ns/user", pid)
-	return nil
-}
-
 // users maps the ids of a container's user namespace; nil: it has none.
 func (s *Service) users(rec *Record) *userns.Map {
 	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
 		return nil
 	}
 	return &userns.Map{UIDs: s.o.Spec.Host.UIDMap, GIDs: s.o.Spec.Host.GIDMap}
-}
-
-// joined returns the process whose namespace a container wants to share.
-func (s *Service) joined(ref, kind, self string) (pid int, err error) {
-	other, err := s.index.get(ref)
-	if err != nil {
-		return 0, errs.Newf(errs.Internal, "joining %s namespace of container: %w", kind, err)
-	}
-	if other.id == self {
-		return 0, errs.Newf(errs.Internal, "cannot join own %s namespace", kind)
-	}
-	other.mu.Lock()
-	st, rec := other.st, other.rec
-	other.mu.Unlock()
-	switch {
-	case st.Phase == Restarting:
-		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of container: Container %s is restarting, wait until the container is running", kind, ref)
-	case !st.Phase.live() && kind == "network":
-		return 0, errs.Newf(errs.Conflict, "cannot join %s namespace of a non running container: container %s is %s", kind, rec.Name, st.Phase)
-	case !st.Phase.live():
-		return 0, errs.Newf(errs.Internal, "failed to join %s namespace: container %s is not running", kind, other.id)
-	case kind == "IPC" && !rec.HostConfig.IpcMode.IsShareable() && !rec.HostConfig.IpcMode.IsContainer() && !rec.HostConfig.IpcMode.IsHost():
-		return 0, errs.Newf(errs.Invalid, "container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
-	}
-	return st.PID, nil
 }
 
 // rootfs says what the container's root is made of.

@@ -54,6 +54,7 @@ func (p Phase) active() bool { return p.live() || p == Restarting }
 type Status struct {
 	Phase      Phase     `json:"phase"`
 	PID        int       `json:"pid,omitempty"`
+	StartTicks uint64    `json:"startTicks,omitempty"` // with PID: no other process has both
 	ExitCode   int       `json:"exitCode,omitempty"`
 	Error      string    `json:"error,omitempty"` // why the last start or removal failed
 	OOM        bool      `json:"oom,omitempty"`
@@ -75,16 +76,16 @@ func (s *Status) become(p Phase) {
 	s.Phase = p
 }
 
-func (s *Status) started(pid int, at time.Time) {
+func (s *Status) started(pid int, ticks uint64, at time.Time) {
 	s.become(Running)
-	s.PID, s.StartedAt = pid, at.UTC()
+	s.PID, s.StartTicks, s.StartedAt = pid, ticks, at.UTC()
 	s.ExitCode, s.Error, s.OOM, s.Starting = 0, "", false, false
 }
 
 // ended records an exit; to is Exited or Restarting.
 func (s *Status) ended(to Phase, code int, oom bool, at time.Time) {
 	s.become(to)
-	s.PID, s.ExitCode, s.OOM, s.FinishedAt = 0, code, oom, at.UTC()
+	s.PID, s.StartTicks, s.ExitCode, s.OOM, s.FinishedAt = 0, 0, code, oom, at.UTC()
 }
 
 // neverStarted tells a failed first start from an exit.

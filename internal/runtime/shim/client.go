@@ -268,7 +268,7 @@ func (c *Client) begin(ctx context.Context, k key, req *request, fds []int) (run
 		}
 		for _, st := range list {
 			if st.ID == k.id && !st.StartedAt.Before(since) {
-				return runtime.Started{PID: st.PID, At: st.StartedAt}, nil
+				return runtime.Started{PID: st.PID, StartTicks: st.StartTicks, At: st.StartedAt}, nil
 			}
 		}
 		if !again(req.Launch) || attempt == maxAttempts {

@@ -99,7 +99,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	c.main = p
 	s.mu.Unlock()
 	go s.watch(c, p)
-	return runtime.Started{PID: p.rec.PID, At: p.rec.StartedAt}, nil
+	return runtime.Started{PID: p.rec.PID, StartTicks: p.rec.Ticks, At: p.rec.StartedAt}, nil
 }
 
 // makeGroup makes the container's control group and sets its limits. The group of

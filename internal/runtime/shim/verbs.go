@@ -67,7 +67,7 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		return none, err
 	}
 	go s.watch(c, p)
-	return runtime.Started{PID: p.rec.PID, At: p.rec.StartedAt}, nil
+	return runtime.Started{PID: p.rec.PID, StartTicks: p.rec.Ticks, At: p.rec.StartedAt}, nil
 }
 
 // reserveExec takes the process's id; clients may have attached to it.

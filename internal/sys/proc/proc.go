@@ -67,6 +67,25 @@ func Open(pid int, ticks uint64) (int, error) {
 	return fd, nil
 }
 
+// OpenNamespace opens a namespace of the process that started at ticks ("net":
+// the kinds are named as in /proc/PID/ns), or fails with ESRCH if that one is
+// gone. Ticks of 0 stand for a process that is certainly there.
+func OpenNamespace(pid int, ticks uint64, kind string) (*os.File, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	if err != nil {
+		return nil, fmt.Errorf("open %s namespace of process %d: %w", kind, pid, err)
+	}
+	if ticks == 0 {
+		return f, nil
+	}
+	// Taken first, as in Open.
+	if now, err := StartTicks(pid); err != nil || now != ticks {
+		_ = f.Close()
+		return nil, fmt.Errorf("process %d started at %d: %w", pid, ticks, unix.ESRCH)
+	}
+	return f, nil
+}
+
 // Wait reaps the child behind pidfd, which must have ended.
 func Wait(pidfd int) (unix.WaitStatus, error) { return wait(pidfd, 0) }
 
