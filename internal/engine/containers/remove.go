@@ -27,15 +27,38 @@ func (s *Service) Remove(ctx context.Context, id string, o RemoveOptions) error 
 	}
 	c.removing = true
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.removing = false
-		c.mu.Unlock()
-	}()
-	if err := s.remove(ctx, c, o); err != nil {
+	err = s.remove(ctx, c, o)
+	c.mu.Lock()
+	c.removing = false
+	missed := err != nil && c.rec.HostConfig.AutoRemove && c.st.Phase == Exited && !c.removed
+	c.mu.Unlock()
+	if missed { // its end left that to us
+		s.tasks.run(func() { s.autoRemove(c) })
+	}
+	if err != nil {
 		return errs.Newf(errs.KindOf(err), "cannot remove container %q: %w", "/"+c.name(), err)
 	}
 	return nil
+}
+
+// autoRemove removes a container of --rm that ended while a client's removal,
+// which then failed, was under way.
+func (s *Service) autoRemove(c *ctr) {
+	done, err := c.turn(s.ctx)
+	if err != nil {
+		return // the next daemon does
+	}
+	defer done()
+	c.mu.Lock()
+	due := c.st.Phase == Exited && !c.removed && !c.removing
+	c.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx := context.WithoutCancel(s.ctx)
+	if err := s.removeLocked(ctx, c, true, nil); err != nil {
+		s.log.ErrorContext(ctx, "cannot remove a container that ended", "container", c.id, "err", err)
+	}
 }
 
 // remove ends the container if it may, and takes it away. Nothing restarts it
@@ -53,6 +76,7 @@ func (s *Service) remove(ctx context.Context, c *ctr, o RemoveOptions) error {
 			if err := s.kill(ctx, c); err != nil && !errs.Is(err, errs.Conflict) {
 				return errs.Newf(errs.KindOf(err), "could not kill container: %w", err)
 			}
+			ctx = context.WithoutCancel(ctx) // who killed it takes it away
 		}
 		done, err := c.turn(ctx)
 		if err != nil {

@@ -948,6 +948,35 @@ func TestFilesOfAContainer(t *testing.T) {
 	}
 }
 
+// A client that leaves while its removal kills the container gets it removed, also
+// where that one would have removed itself; and so does one that is refused while
+// it ends.
+func TestClientLeavesDuringRemoval(t *testing.T) {
+	for _, force := range []bool{true, false} {
+		w := newWorld(t)
+		id := w.run("box", withRm)
+		c := w.index.exact(id)
+		client, leave := context.WithCancelCause(ctx)
+		if force {
+			w.rt.onKill = func(string) { leave(nil) }
+		} else {
+			removing := func(is bool) { c.mu.Lock(); c.removing = is; c.mu.Unlock() }
+			removing(true) // as by a removal that finds it running
+			w.rt.end(id, 0)
+			w.until("it has ended", func() bool { return w.phase(id) == Exited && w.rt.count() == 0 })
+			removing(false)
+			leave(nil)
+			c.busy <- struct{}{}
+			time.AfterFunc(10*time.Millisecond, func() { <-c.busy })
+		}
+		if err := w.Remove(client, id, RemoveOptions{Force: force}); force != (err == nil) {
+			t.Errorf("force %v: %v", force, err)
+		}
+		w.until("it is removed", func() bool { return w.index.exact(id) == nil })
+		w.nothingLeft()
+	}
+}
+
 // A process with the number of one that has ended is not joined, in whatever
 // namespace.
 func TestJoinOfAnotherProcess(t *testing.T) {
