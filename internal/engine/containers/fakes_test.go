@@ -296,7 +296,7 @@ func (r *fakeRuntime) Start(_ context.Context, l *runtime.Launch) (runtime.Start
 	r.mu.Lock()
 	if r.ctrs[l.ID] != nil {
 		r.mu.Unlock()
-		return runtime.Started{}, fmt.Errorf("container %s is started already", l.ID)
+		return runtime.Started{}, errs.Newf(errs.Conflict, "the shim has a container %s already", l.ID)
 	}
 	r.pid++
 	p := &fakeProc{id: l.ID, pid: r.pid, started: time.Now()}
@@ -507,6 +507,9 @@ func (r *fakeRuntime) Events(ctx context.Context) (<-chan runtime.Exit, error) {
 }
 
 func (r *fakeRuntime) Delete(_ context.Context, id string) error {
+	if err := r.f.at("runtime.Delete"); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.ctrs, id)

@@ -948,6 +948,24 @@ func TestFilesOfAContainer(t *testing.T) {
 	}
 }
 
+// What could not be forgotten when it ended is when it is started again.
+func TestStartAfterAFailedDelete(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box")
+	w.failures.set("runtime.Delete", errBoom)
+	w.rt.end(id, 1)
+	w.until("it has ended", func() bool { return w.phase(id) == Exited })
+	if err := w.Start(ctx, id); !errors.Is(err, errBoom) || !errs.Is(err, errs.Conflict) {
+		t.Errorf("%v", err)
+	}
+	w.failures.set("runtime.Delete", nil)
+	w.start(id)
+	if err := w.Remove(ctx, id, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
+}
+
 // A client that leaves while its removal kills the container gets it removed, also
 // where that one would have removed itself; and so does one that is refused while
 // it ends.

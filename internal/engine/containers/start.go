@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
@@ -139,7 +140,7 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 		return fmt.Errorf("failed to create task for container: failed to initialize logging driver: %w", err)
 	}
 	undo.Push(c.finishForward)
-	started, err := s.o.Runtime.Start(ctx, l)
+	started, err := s.startProcess(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -151,6 +152,24 @@ func (s *Service) launch(ctx context.Context, c *ctr, from *runtime.Checkpoint) 
 	s.event(&rec, apievents.ActionStart, nil)
 	s.settle(c)
 	return nil
+}
+
+// startProcess has the runtime start it, also where that still knows how it ended
+// before: it could not be told to forget that then.
+func (s *Service) startProcess(ctx context.Context, l *runtime.Launch) (runtime.Started, error) {
+	started, err := s.o.Runtime.Start(ctx, l)
+	if !errs.Is(err, errs.Conflict) {
+		return started, err
+	}
+	list, listErr := s.o.Runtime.List(ctx)
+	stale := slices.ContainsFunc(list, func(st runtime.State) bool { return st.ID == l.ID && st.Exit != nil })
+	if listErr != nil || !stale {
+		return started, err
+	}
+	if delErr := s.o.Runtime.Delete(ctx, l.ID); delErr != nil {
+		return started, fmt.Errorf("%w: its last run cannot be cleared up: %w", err, delErr)
+	}
+	return s.o.Runtime.Start(ctx, l)
 }
 
 func firstError(list ...error) error {
