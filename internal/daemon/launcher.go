@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/skiff-containers/skiff/internal/build"
 	"github.com/skiff-containers/skiff/internal/engine/containers"
@@ -108,6 +109,10 @@ func (l *stepLauncher) Run(ctx context.Context, r *build.Run) (<-chan build.Exit
 	})
 	if err != nil {
 		l.forget(k)
+		// It may have begun just then. What it needs is taken away next.
+		if delErr := l.Delete(context.WithoutCancel(ctx), r.ID); delErr != nil {
+			err = errors.Join(err, delErr)
+		}
 		return nil, err
 	}
 	return ch, nil
@@ -122,6 +127,7 @@ func (l *stepLauncher) Exec(ctx context.Context, e *build.Exec) (<-chan build.Ex
 	})
 	if err != nil {
 		l.forget(k)
+		_ = l.rt.Kill(context.WithoutCancel(ctx), e.ID, e.ExecID, int(syscall.SIGKILL), false) // it may have begun just then
 		return nil, err
 	}
 	return ch, nil
@@ -135,6 +141,9 @@ func (l *stepLauncher) Resize(ctx context.Context, id, execID string, height, wi
 	return l.rt.Resize(ctx, id, execID, height, width)
 }
 
+// endPatience is how long after KILL a step may be in the kernel.
+const endPatience = 10 * time.Second
+
 func (l *stepLauncher) Delete(ctx context.Context, id string) error {
 	err := l.rt.Delete(ctx, id)
 	if err == nil {
@@ -144,7 +153,12 @@ func (l *stepLauncher) Delete(ctx context.Context, id string) error {
 	if killErr := l.rt.Kill(ctx, id, "", int(syscall.SIGKILL), true); killErr != nil {
 		return errors.Join(err, killErr)
 	}
-	return l.rt.Delete(ctx, id)
+	for wait, end := time.Millisecond, time.Now().Add(endPatience); ; wait *= 2 {
+		if err = l.rt.Delete(ctx, id); err == nil || time.Now().Add(wait).After(end) {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // stepNetworks gives build steps sandboxes on a network, or a container's:

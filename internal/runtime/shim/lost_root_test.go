@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/runtime"
 	"github.com/skiff-containers/skiff/internal/runtime/runtimetest"
 )
@@ -127,4 +129,29 @@ func TestExitOutlivesShimThatReads(t *testing.T) {
 	if err := c.Delete(t.Context(), "reads"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A client that leaves at any moment of a start whose streams are its own and then
+// has it deleted leaves nothing.
+func TestClientLeavesDuringStart(t *testing.T) {
+	c, lower := shimOf(t), runtimetest.Rootfs(t)
+	for i := range 120 {
+		id := fmt.Sprintf("left-%d", i)
+		l := runtimetest.Launch(t, lower, id, "sleep", "1000")
+		l.IO.Passed = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*100*time.Microsecond)
+		_, err := c.Start(ctx, l)
+		cancel()
+		if err != nil {
+			err = c.Delete(t.Context(), id) // one that runs is told of
+			if _, pidErr := c.PIDs(t.Context(), id); err == nil && pidErr == nil {
+				t.Errorf("%s was deleted and is there", id)
+			}
+		}
+		if err == nil || errs.Is(err, errs.Conflict) {
+			_ = c.Kill(t.Context(), id, "", 9, true)
+			waitFor(t, func() bool { return c.Delete(t.Context(), id) == nil })
+		}
+	}
+	waitFor(t, func() bool { list, err := c.List(t.Context()); return err == nil && len(list) == 0 })
 }

@@ -92,7 +92,8 @@ type container struct {
 	// so nobody may freeze it then.
 	verbs sync.Mutex
 
-	main    *process // nil while it starts
+	begun   chan struct{} // closed when its start is over; nil if another shim's
+	main    *process      // nil while it starts
 	execs   map[string]*process
 	ended   []*process    // execs, oldest first
 	mounts  *os.File      // its mount namespace: unmounting waits until this is closed
@@ -289,7 +290,48 @@ func (s *server) answer(l *link, req *request) bool {
 	if err != nil {
 		resp = failure(err)
 	}
-	return send(l.conn, resp) == nil
+	if send(l.conn, resp) == nil {
+		return true
+	}
+	if err == nil {
+		s.takeBack(req)
+	}
+	return false
+}
+
+// takeBack ends what was started for a client that has left meanwhile, where it
+// has that one's own streams: nobody else will ask for it.
+func (s *server) takeBack(req *request) {
+	var err error
+	switch {
+	case req.Op == "start" && req.Launch.IO.Passed:
+		var c *container
+		if c, err = s.container(req.Launch.ID); err != nil {
+			break // or it has been told to forget it
+		}
+		if err = s.kill(c, "", unix.SIGKILL, true); err == nil {
+			<-c.main.done
+			err = s.delete(c)
+		}
+	case req.Op == "exec" && req.Exec.IO.Passed:
+		var c *container
+		if c, err = s.container(req.Exec.ContainerID); err == nil {
+			err = s.kill(c, req.Exec.ExecID, unix.SIGKILL, false)
+		}
+	}
+	if err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Conflict) {
+		s.log.Error("cannot end what nobody waits for any more", "id", req.ID, "err", err)
+	}
+}
+
+// awaitStart waits until a container that is being started has started, or not.
+func (s *server) awaitStart(id string) {
+	s.mu.Lock()
+	c := s.containers[id]
+	s.mu.Unlock()
+	if c != nil && c.begun != nil {
+		<-c.begun
+	}
 }
 
 func (s *server) hello() *response {
@@ -320,6 +362,9 @@ func (s *server) handle(ctx context.Context, req *request) (*response, error) {
 		return &response{Started: started}, err
 	case "list":
 		return &response{States: s.list()}, nil
+	}
+	if req.Op == "delete" {
+		s.awaitStart(req.ID)
 	}
 	c, err := s.container(req.ID)
 	if err != nil {

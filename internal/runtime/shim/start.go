@@ -41,9 +41,11 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	parked, over := s.lot.begin(l, group, prog)
 	defer over()
 	defer func() { s.unpark(parked) }()
+	begun := make(chan struct{})
+	defer close(begun)
 	var undo cleanup.Stack
 	defer undo.Run()
-	c := &container{id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
+	c := &container{begun: begun, id: l.ID, dir: s.containerDir(l.ID), group: group, execs: make(map[string]*process), own: ownsPIDs(l.Spec)}
 	h, err := s.reserve(c, l.IO)
 	if err != nil {
 		return none, err
