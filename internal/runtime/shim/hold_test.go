@@ -5,7 +5,9 @@ package shim
 import (
 	"io"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,18 +73,7 @@ func TestStuckLogEnds(t *testing.T) {
 // TestStuckClientEnds: a client that does not read does not hold back the end of
 // its container, and is sent all of it once it does.
 func TestStuckClientEnds(t *testing.T) {
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := socket(ends[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs, err := socket(ends[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours, theirs := sockets(t)
 	defer func() { _ = theirs.Close() }()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -113,4 +104,47 @@ func TestStuckClientEnds(t *testing.T) {
 	if err != nil || len(got) < printed {
 		t.Errorf("the client got %d bytes of %d: %v", len(got), printed, err)
 	}
+}
+
+func sockets(t *testing.T) (ours, theirs *net.UnixConn) {
+	t.Helper()
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours, err = socket(ends[0]); err != nil {
+		t.Fatal(err)
+	}
+	if theirs, err = socket(ends[1]); err != nil {
+		t.Fatal(err)
+	}
+	return ours, theirs
+}
+
+// TestUpgradeDuringAttach: a client that is just attaching when an upgrade begins
+// has not left.
+func TestUpgradeDuringAttach(t *testing.T) {
+	s := &server{links: map[*link]struct{}{}}
+	s.calm = sync.NewCond(&s.mu)
+	ours, theirs := sockets(t)
+	defer func() { _ = theirs.Close() }()
+	l := s.newLink(ours)
+	if err := s.takeTurn(nil); err != nil {
+		t.Fatal(err)
+	}
+	h := newHub(slog.New(slog.DiscardHandler), runtime.IO{Stdin: true, StdinOnce: true})
+	c := h.join(ours, key{}, runtime.Attach{Stdin: true})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(&bufferPool{}, nil, w)
+	served := make(chan bool)
+	go func() { served <- s.stream(l, c) }()
+	go func() { _, _ = io.WriteString(theirs, "typed"); _ = theirs.CloseWrite() }()
+	if got, err := io.ReadAll(r); string(got) != "typed" {
+		t.Errorf("the process reads %q, %v", got, err)
+	}
+	_ = theirs.Close()
+	<-served
 }

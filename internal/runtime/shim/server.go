@@ -201,6 +201,10 @@ func (s *server) newLink(c *net.UnixConn) *link {
 // become changes what a link is.
 func (s *server) become(l *link, state linkState, c *attached) {
 	s.mu.Lock()
+	if l.state == asking && (state == streaming || state == telling) {
+		// An upgrade that has just begun may have set one, to hear of no more requests.
+		_ = l.conn.SetReadDeadline(never)
+	}
 	l.state, l.client = state, c
 	s.calm.Broadcast()
 	s.mu.Unlock()
