@@ -259,6 +259,19 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	if err != nil {
 		return err
 	}
+	if console != nil {
+		undo.Push(func() { _ = console.Close() })
+	}
+	// Its streams are safe from a kill before the record is: a shim that finds that
+	// has them.
+	switch {
+	case console != nil && p.rec.IO.Passed:
+	case console != nil:
+		s.keep(p, &ends{stdin: console})
+	default:
+		s.keep(p, e)
+	}
+	undo.Push(func() { s.vault.dropProcess(p) })
 	if c.ext == nil {
 		if err := p.rec.begun(c.dir); err != nil {
 			return err
@@ -272,10 +285,8 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	case console != nil && p.rec.IO.Passed:
 		p.hub.relay(console, passed)
 	case console != nil:
-		s.keep(p, &ends{stdin: console})
 		p.hub.start(&s.pool, out, console, console)
 	default:
-		s.keep(p, e)
 		p.hub.journals = journals(c.dir, &p.rec, out)
 		p.hub.start(&s.pool, out, e.stdin, e.out[0], e.out[1])
 	}
