@@ -13,17 +13,15 @@ import (
 // attach gives the connection to a process's hub, made here if the process is
 // still to come. It is true if the link is parked in mid-stream.
 func (s *server) attach(l *link, req *request) (kept bool) {
-	h, key, err := s.hubFor(req)
+	// Joined before it is answered, so that the client misses nothing of what it
+	// starts next; served after, since what follows is the stream.
+	c, err := s.join(l.conn, req)
 	if err != nil {
 		_ = send(l.conn, failure(err))
 		return false
 	}
-	// Joined before it is answered, so that the client misses nothing of what it
-	// starts next; served after, since what follows is the stream.
-	c := h.join(l.conn, key, req.Want)
 	err = send(l.conn, &response{})
 	if c == nil {
-		s.dropIdle(key, h)
 		return false
 	}
 	if err != nil {
@@ -43,35 +41,46 @@ func (s *server) stream(l *link, c *attached) (kept bool) {
 	return false
 }
 
-func (s *server) hubFor(req *request) (h *hub, k key, err error) {
+// join adds a client to its process's hub; nil if all is over. A hub that nobody
+// has joined yet could be dropped by whoever leaves it: so both under one lock.
+func (s *server) join(conn *net.UnixConn, req *request) (*attached, error) {
 	if err := validID(req.ID); err != nil {
-		return nil, k, err
+		return nil, err
 	}
-	k = key{req.ID, req.ExecID}
 	if req.ExecID != "" {
 		if err := validID(req.ExecID); err != nil {
-			return nil, k, err
+			return nil, err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.containers[req.ID]
-	switch {
-	case c != nil && req.ExecID == "" && c.main != nil:
-		return c.main.hub, k, nil
-	case c != nil && req.ExecID != "" && c.execs[req.ExecID] != nil:
-		return c.execs[req.ExecID].hub, k, nil
-	case req.ExecID != "" && c == nil:
-		return nil, k, errs.Newf(errs.NotFound, "the shim has no container %s", req.ID)
-	case req.ExecID == "" && c != nil:
-		return nil, k, errs.Newf(errs.Conflict, "container %s is being started", req.ID)
+	k := key{req.ID, req.ExecID}
+	h, err := s.hubFor(k, req.IO)
+	if err != nil {
+		return nil, err
 	}
-	h = s.waiting[k.String()]
+	return h.join(conn, k, req.Want), nil
+}
+
+// hubFor finds a process's hub, or makes that of one to come; s.mu is held.
+func (s *server) hubFor(k key, io runtime.IO) (*hub, error) {
+	c := s.containers[k.id]
+	switch {
+	case c != nil && k.execID == "" && c.main != nil:
+		return c.main.hub, nil
+	case c != nil && k.execID != "" && c.execs[k.execID] != nil:
+		return c.execs[k.execID].hub, nil
+	case k.execID != "" && c == nil:
+		return nil, errs.Newf(errs.NotFound, "the shim has no container %s", k.id)
+	case k.execID == "" && c != nil:
+		return nil, errs.Newf(errs.Conflict, "container %s is being started", k.id)
+	}
+	h := s.waiting[k.String()]
 	if h == nil {
-		h = newHub(s.log, req.IO)
+		h = newHub(s.log, io)
 		s.waiting[k.String()] = h
 	}
-	return h, k, nil
+	return h, nil
 }
 
 // dropIdle forgets a hub that nobody started and everybody left.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,4 +148,35 @@ func TestUpgradeDuringAttach(t *testing.T) {
 	}
 	_ = theirs.Close()
 	<-served
+}
+
+// TestLastLeavesAsAnotherAttaches: who attaches to what is still to come is found
+// by it, also if another one leaves at that moment.
+func TestLastLeavesAsAnotherAttaches(t *testing.T) {
+	s := &server{links: map[*link]struct{}{}, waiting: map[string]*hub{}, log: slog.New(slog.DiscardHandler)}
+	s.calm = sync.NewCond(&s.mu)
+	for range 2000 {
+		leaving, err := s.join(nil, &request{ID: "box"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := leaving.hub
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			h.mu.Lock()
+			h.clients = slices.DeleteFunc(h.clients, func(c *attached) bool { return c == leaving })
+			h.mu.Unlock()
+			s.dropIdle(leaving.key, h)
+		}()
+		c, err := s.join(nil, &request{ID: "box"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-gone
+		if s.waiting["box"] != c.hub {
+			t.Fatal("its hub is nobody's")
+		}
+		delete(s.waiting, "box")
+	}
 }
