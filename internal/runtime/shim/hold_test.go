@@ -180,3 +180,51 @@ func TestLastLeavesAsAnotherAttaches(t *testing.T) {
 		delete(s.waiting, "box")
 	}
 }
+
+// TestRelayEnds: a terminal that is joined with somebody's descriptors lets go of
+// them when its process has ended: also if nobody types, and nobody reads.
+func TestRelayEnds(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	console, process := os.NewFile(uintptr(ends[0]), "console"), os.NewFile(uintptr(ends[1]), "process")
+	in, typing, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reading.Close() }()
+	h := newHub(slog.New(slog.DiscardHandler), runtime.IO{TTY: true, Passed: true})
+	h.startRelay(console, [3]*os.File{in, out, out})
+	_ = in.Close()
+	_ = out.Close()
+	if _, err := typing.WriteString("typed"); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(process, got); err != nil || string(got) != "typed" {
+		t.Errorf("%q, %v", got, err)
+	}
+	text := make([]byte, 64<<10)
+	for stuck := false; !stuck; {
+		_ = process.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		_, err := process.Write(text)
+		stuck = err != nil
+	}
+	_ = process.Close()
+	ended := make(chan struct{})
+	go func() { h.finish(10 * time.Millisecond); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for who reads")
+	}
+	h.relay.users.Wait()
+	if _, err := typing.WriteString("more"); err == nil {
+		t.Error("what is typed is still taken")
+	}
+}

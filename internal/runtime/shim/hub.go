@@ -3,7 +3,6 @@
 package shim
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -41,7 +40,7 @@ type hub struct {
 	ended   bool          // nothing will come any more
 	hurried bool          // nobody holds the output back any more
 	halted  bool          // nobody reads or writes: the shim is being replaced
-	relays  bool          // a terminal is joined with passed descriptors
+	relay   *relay        // joins a terminal with passed descriptors
 	logErr  bool
 
 	// journals, by stream less one, of what goes to a log that can tell where it
@@ -233,7 +232,9 @@ func (h *hub) finish(grace time.Duration) {
 		}
 		h.release()
 		h.hurryAll()
+		relay := h.relay
 		h.mu.Unlock()
+		relay.patience(done)
 		<-done
 	}
 	h.close()
@@ -259,12 +260,13 @@ func (h *hub) close() {
 	default:
 		close(h.begun)
 	}
-	clients, sources, out, stdin := h.clients, h.sources, h.out, h.stdin
+	clients, sources, out, stdin, relay := h.clients, h.sources, h.out, h.stdin, h.relay
 	h.clients, h.sources, h.out, h.stdin = nil, nil, nil, nil
 	h.mu.Unlock()
 	for _, c := range clients {
 		c.end()
 	}
+	relay.stop()
 	for _, f := range sources {
 		_ = f.Close()
 	}
@@ -386,37 +388,4 @@ func (h *hub) resume(pool *bufferPool, out LogWriter) {
 		_ = h.stdin.SetWriteDeadline(never)
 	}
 	h.carryAll(pool)
-}
-
-// relay joins a terminal with descriptors that were passed along.
-func (h *hub) relay(console *os.File, passed [3]*os.File) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.stdin, h.sources, h.relays = console, []*os.File{console}, true
-	close(h.begun)
-	if out := dup(passed[1]); out != nil {
-		h.copying.Add(1)
-		go func() {
-			defer h.copying.Done()
-			defer func() { _ = out.Close() }()
-			_, _ = io.Copy(out, console)
-		}()
-	}
-	if in := dup(passed[0]); in != nil {
-		go func() {
-			defer func() { _ = in.Close() }()
-			_, _ = io.Copy(console, in)
-		}()
-	}
-}
-
-func dup(f *os.File) *os.File {
-	if f == nil {
-		return nil
-	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	return os.NewFile(uintptr(fd), f.Name())
 }

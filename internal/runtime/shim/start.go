@@ -283,7 +283,7 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 	}
 	switch {
 	case console != nil && p.rec.IO.Passed:
-		p.hub.relay(console, passed)
+		p.hub.startRelay(console, passed)
 	case console != nil:
 		p.hub.start(&s.pool, out, console, console)
 	default:

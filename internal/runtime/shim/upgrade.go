@@ -218,7 +218,7 @@ func (s *server) standStill(l *link) error {
 		if p.settling {
 			p.hub.hurry()
 		}
-		if p.hub.relays && p.rec.Exit == nil {
+		if p.hub.relay != nil && p.rec.Exit == nil {
 			err = errs.Newf(errs.Conflict, "container %s has a terminal joined with passed descriptors", p.rec.ID)
 		}
 	}
