@@ -39,7 +39,7 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 	if o.Pause && phase == Running {
 		// Paused, not held: to read a large layer takes time, and whoever wants to
 		// end the container meanwhile may.
-		if err := s.Pause(ctx, c.id); err != nil && !errs.Is(err, errs.Conflict) {
+		if err := s.pauseFor(ctx, c.id); err != nil && !errs.Is(err, errs.Conflict) {
 			return "", err
 		} else if err == nil {
 			defer func() {

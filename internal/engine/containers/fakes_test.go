@@ -642,12 +642,13 @@ func (s *fakeSandbox) Close(context.Context) error {
 // ---- images
 
 type fakeImages struct {
-	f       *failures
-	mu      sync.Mutex
-	pins    map[string]int
-	onUnpin func(id string) // is called before a pin goes
-	config  dockerspec.DockerOCIImageConfig
-	last    Commit
+	f        *failures
+	mu       sync.Mutex
+	pins     map[string]int
+	onCommit func(Commit)
+	onUnpin  func(id string) // is called before a pin goes
+	config   dockerspec.DockerOCIImageConfig
+	last     Commit
 }
 
 func (i *fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform) (*Image, error) {
@@ -690,6 +691,9 @@ func (i *fakeImages) ShortName(ref, id string) string {
 }
 
 func (i *fakeImages) Commit(_ context.Context, c Commit) (string, error) {
+	if i.onCommit != nil {
+		i.onCommit(c)
+	}
 	i.last = c
 	return "sha256:new", i.f.at("Commit")
 }

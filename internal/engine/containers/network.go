@@ -178,6 +178,20 @@ func (s *Service) followFiles(c *ctr, sb Sandbox) {
 	})
 }
 
+// restoreFiles fills those of them again that are empty: a daemon was killed when
+// it had emptied them to write them anew.
+func (s *Service) restoreFiles(c *ctr, sb Sandbox) {
+	for name, data := range map[string]func() []byte{hostsName: sb.Hosts, resolvName: sb.ResolvConf} {
+		path := filepath.Join(s.runDir(c.id), name)
+		if st, err := os.Stat(path); err != nil || st.Size() > 0 {
+			continue
+		}
+		if err := writeInPlace(path, data()); err != nil {
+			s.log.Warn("cannot rewrite a container's network files", "container", c.id, "err", err)
+		}
+	}
+}
+
 // sandboxSpec says what network a container wants.
 func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 	h, cfg := rec.HostConfig, rec.Config

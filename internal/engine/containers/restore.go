@@ -168,6 +168,7 @@ func (s *Service) adoptSandbox(ctx context.Context, c *ctr, ft *fate) {
 	c.sandbox = sb
 	c.setNet(netView{endpoints: sb.Endpoints(), ports: sb.Ports()})
 	s.followFiles(c, sb)
+	s.restoreFiles(c, sb)
 }
 
 // hold tells the volumes that the container has them still, and, if it is live,
@@ -204,6 +205,11 @@ func (s *Service) settleFate(ctx context.Context, ft fate) error {
 	case ft.exit != nil:
 		s.ended(ctx, c, *ft.exit)
 	case ft.adopt:
+		if st := c.status(); st.Phase == Paused && st.Passing {
+			if err := s.resume(ctx, c); err != nil {
+				return err
+			}
+		}
 		c.mu.Lock()
 		if c.st.Phase == Running {
 			c.startHealth(s, &ft.rec)

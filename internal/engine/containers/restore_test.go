@@ -297,6 +297,57 @@ func TestPinGoesBeforeTheDirectory(t *testing.T) {
 	}
 }
 
+// A commit pauses the container for itself: the next daemon ends that, and no
+// pause that a person asked for.
+func TestKilledInTheMiddleOfACommit(t *testing.T) {
+	w := newWorld(t)
+	id, paused := w.run("box"), w.run("paused")
+	if err := w.Pause(ctx, paused); err != nil {
+		t.Fatal(err)
+	}
+	saved := map[string][]byte{}
+	w.images.onCommit = func(c Commit) {
+		saved[c.ContainerID], _ = os.ReadFile(filepath.Join(w.runDir(c.ContainerID), stateName))
+	}
+	for _, id := range []string{id, paused} {
+		if _, err := w.Commit(ctx, CommitOptions{Container: id, Pause: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.down()
+	for id, data := range saved {
+		if err := os.WriteFile(filepath.Join(w.runDir(id), stateName), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.restarted()
+	if w.phase(id) != Running || w.phase(paused) != Paused {
+		t.Errorf("they are %s and %s", w.phase(id), w.phase(paused))
+	}
+	if log := w.bus.of(id); log[len(log)-1] != "unpause" {
+		t.Errorf("%v", log)
+	}
+}
+
+// A daemon that is killed while it rewrites hosts or resolv.conf leaves it empty:
+// the next one fills it, and leaves what the container has written alone.
+func TestKilledInTheMiddleOfAFile(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box")
+	w.down()
+	hosts, resolv := filepath.Join(w.runDir(id), hostsName), filepath.Join(w.runDir(id), resolvName)
+	if err := errors.Join(os.Truncate(hosts, 0), os.WriteFile(resolv, []byte("own\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	w.restarted()
+	if got, err := os.ReadFile(hosts); err != nil || string(got) != "127.0.0.1 localhost\n" {
+		t.Errorf("hosts: %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(resolv); err != nil || string(got) != "own\n" {
+		t.Errorf("resolv.conf: %q, %v", got, err)
+	}
+}
+
 // Shared memory that was mounted for a start that a kill cut short goes with the
 // next boot, or with its container.
 func TestSharedMemoryOfACutStart(t *testing.T) {

@@ -63,6 +63,8 @@ type Status struct {
 	// Stopped says that a person ended it: restart policies keep quiet.
 	Stopped  bool `json:"stopped,omitempty"`
 	Restarts int  `json:"restarts,omitempty"` // by its policy, since the last start by a person
+	// Passing says that it is paused for something that ends with the daemon.
+	Passing bool `json:"passing,omitempty"`
 	// Starting is set while a start is under way, so that one cut short is known.
 	Starting bool `json:"starting,omitempty"`
 }
@@ -79,12 +81,13 @@ func (s *Status) become(p Phase) {
 func (s *Status) started(pid int, ticks uint64, at time.Time) {
 	s.become(Running)
 	s.PID, s.StartTicks, s.StartedAt = pid, ticks, at.UTC()
-	s.ExitCode, s.Error, s.OOM, s.Starting = 0, "", false, false
+	s.ExitCode, s.Error, s.OOM, s.Starting, s.Passing = 0, "", false, false, false
 }
 
 // ended records an exit; to is Exited or Restarting.
 func (s *Status) ended(to Phase, code int, oom bool, at time.Time) {
 	s.become(to)
+	s.Passing = false
 	s.PID, s.StartTicks, s.ExitCode, s.OOM, s.FinishedAt = 0, 0, code, oom, at.UTC()
 }
 

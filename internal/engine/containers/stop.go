@@ -239,11 +239,22 @@ func (s *Service) Pause(ctx context.Context, id string) error {
 		return err
 	}
 	defer done()
-	return s.pause(context.WithoutCancel(ctx), c)
+	return s.pause(context.WithoutCancel(ctx), c, false)
+}
+
+// pauseFor is Pause for as long as this daemon does something: the next one ends
+// it.
+func (s *Service) pauseFor(ctx context.Context, id string) error {
+	c, done, err := s.claim(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.pause(context.WithoutCancel(ctx), c, true)
 }
 
 // pause is Pause by a caller who has the turn.
-func (s *Service) pause(ctx context.Context, c *ctr) error {
+func (s *Service) pause(ctx context.Context, c *ctr, passing bool) error {
 	c.mu.Lock()
 	phase, rec := c.st.Phase, c.rec
 	c.mu.Unlock()
@@ -255,15 +266,29 @@ func (s *Service) pause(ctx context.Context, c *ctr) error {
 	case phase != Running:
 		return errNotRunning(c.id)
 	}
-	if err := s.o.Runtime.Pause(ctx, c.id); err != nil {
-		return fmt.Errorf("cannot pause container %s: %w", c.id, err)
-	}
 	c.mu.Lock()
 	c.st.become(Paused)
+	c.st.Passing = passing
 	c.stopHealth()
 	c.mu.Unlock()
+	// Kept before it is frozen: the next daemon must know whom it may thaw.
+	err := s.saveRun(c)
+	if err == nil {
+		err = s.o.Runtime.Pause(ctx, c.id)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.st.become(Running)
+		c.st.Passing = false
+		c.resumeHealth(s)
+		c.mu.Unlock()
+		if saveErr := s.saveRun(c); saveErr != nil {
+			s.log.WarnContext(ctx, "cannot save a container's state", "container", c.id, "err", saveErr)
+		}
+		return fmt.Errorf("cannot pause container %s: %w", c.id, err)
+	}
 	s.event(&rec, apievents.ActionPause, nil)
-	return s.saveRun(c)
+	return nil
 }
 
 // Unpause thaws them.
@@ -286,6 +311,7 @@ func (s *Service) resume(ctx context.Context, c *ctr) error {
 	}
 	c.mu.Lock()
 	c.st.become(Running)
+	c.st.Passing = false
 	rec := c.rec
 	c.resumeHealth(s)
 	c.mu.Unlock()
