@@ -148,6 +148,18 @@ func TestKilledInTheMiddleOfAStop(t *testing.T) {
 	}
 }
 
+// What cannot be kept (the file system is full, say) is ended all the same.
+func TestStopWithoutAState(t *testing.T) {
+	w := newWorld(t)
+	id := w.run("box", withPolicy(container.RestartPolicyAlways, 0))
+	if err := os.RemoveAll(w.runDir(id)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Stop(ctx, id, StopOptions{}); err != nil || w.phase(id) != Exited {
+		t.Errorf("%s, %v", w.phase(id), err)
+	}
+}
+
 // Nobody is told of an end before it is kept.
 func TestExitIsKeptBeforeItIsTold(t *testing.T) {
 	w := newWorld(t)

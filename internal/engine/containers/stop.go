@@ -173,8 +173,8 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 		return errNotRunning(c.id)
 	case stay && !rec.HostConfig.RestartPolicy.IsNone():
 		// The next daemon, if this one is killed, may be the one that hears of its end.
-		if err := s.saveRun(c); err != nil {
-			return err
+		if err := s.saveRun(c); err != nil { // no reason to let it run
+			s.log.WarnContext(ctx, "cannot save a container's state", "container", c.id, "err", err)
 		}
 	}
 	err = s.o.Runtime.Kill(ctx, c.id, "", int(sig), false)
