@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 	"github.com/skiff-containers/skiff/internal/layer"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 // soon fails the test if do does not return; a blocked open cannot be ended.
@@ -91,5 +93,38 @@ func TestInheritToReplaced(t *testing.T) {
 		if err := soon(t, func() error { return layer.Inherit(dir, did.Implicit, []string{low}) }); err != nil {
 			t.Errorf("%s, implicit %s: %v", what, strings.Join(did.Implicit, " "), err)
 		}
+	}
+}
+
+// TestUserFilesAreOpenedIfTheyAreFiles has a device where a container's users
+// are told of.
+func TestUserFilesAreOpenedIfTheyAreFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(dir+"/etc/passwd", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	opened := watchOpens(t, dir+"/etc/passwd")
+	root, err := layer.OpenRoot(&runtime.Rootfs{Bind: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	if err := root.CheckUser("me"); !errs.Is(err, errs.Invalid) {
+		t.Error(err)
+	}
+	if opened() {
+		t.Error("the device was opened")
+	}
+	if err := os.Remove(dir + "/etc/passwd"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/etc/passwd", []byte("me:x:7:8::/:\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.CheckUser("me"); err != nil {
+		t.Error(err)
 	}
 }

@@ -432,18 +432,24 @@ func (r *Root) CheckUser(spec string) error {
 
 // userFile opens a regular file of the container's, or nothing if there is none.
 func (r *Root) userFile(p string) (io.ReadCloser, error) {
-	fd, err := mnt.OpenIn(r.fd, p, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	at, err := mnt.OpenIn(r.fd, p, unix.O_PATH, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), p)
-	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() || st.Size() > maxUserFile {
+	defer func() { _ = unix.Close(at) }()
+	fd, err := mnt.OpenFile(at, -1)
+	switch {
+	case err == nil:
+		f := os.NewFile(uintptr(fd), p)
+		if st, err := f.Stat(); err == nil && st.Size() <= maxUserFile {
+			return f, nil
+		}
 		_ = f.Close()
-		return nil, errs.Newf(errs.Invalid, "%s of the container is not a regular file of at most %s bytes", p, strconv.Itoa(maxUserFile))
+	case !errors.Is(err, mnt.ErrNotRegular):
+		return nil, &fs.PathError{Op: "open", Path: p, Err: err}
 	}
-	return f, nil
+	return nil, errs.Newf(errs.Invalid, "%s of the container is not a regular file of at most %s bytes", p, strconv.Itoa(maxUserFile))
 }

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-containers/skiff/internal/sys/mnt"
 )
 
 // Names that carry meaning in layer archives, see the OCI image specification.
@@ -199,7 +202,15 @@ func isOpaque(fd int) (bool, error) {
 }
 
 func (w *writer) file(fd int, name string, hdr *tar.Header) error {
-	sub, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	at, err := unix.Openat(fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	sub, err := mnt.OpenFile(at, -1)
+	_ = unix.Close(at)
+	if errors.Is(err, mnt.ErrNotRegular) {
+		return errors.New("changed its type while being read")
+	}
 	if err != nil {
 		return err
 	}
@@ -210,9 +221,6 @@ func (w *writer) file(fd int, name string, hdr *tar.Header) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(sub, &st); err != nil {
 		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("changed its type while being read")
 	}
 	hdr.Size = st.Size
 	if err := w.tw.WriteHeader(hdr); err != nil {

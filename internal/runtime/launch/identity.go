@@ -30,23 +30,28 @@ type identity struct {
 const maxUserFile = 16 << 20
 
 // readUserFile reads a file of the image that tells of users. It must be a
-// plain file of a sane size: opening never waits for the other end of a fifo.
+// plain file of a sane size; whatever else it is, it is not even opened.
 func (s *setup) readUserFile(path string) ([]byte, error) {
-	fd, err := mnt.OpenIn(s.root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	at, err := mnt.OpenIn(s.root, path, unix.O_PATH, 0)
 	if absent(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	fd, err := mnt.OpenFile(at, s.proc)
+	_ = unix.Close(at)
+	switch {
+	case errors.Is(err, mnt.ErrNotRegular):
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
 	f := os.NewFile(uintptr(fd), path)
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	if st.Size() > maxUserFile {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxUserFile)

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -225,6 +226,29 @@ func DirBelow(dir int, path string) (int, error) {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return fd, nil
+}
+
+// ErrNotRegular is that of [OpenFile] for whatever is no regular file.
+var ErrNotRegular = errors.New("not a regular file")
+
+// OpenFile makes of fd, which only names a file, a descriptor to read it with. A
+// file that others may have made is opened in these two steps: the mere opening
+// lets somebody wait at a pipe, and devices of the host act on it. proc is a
+// procfs, or -1 for the one at its usual place.
+func OpenFile(fd, proc int) (int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, os.NewSyscallError("stat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, ErrNotRegular
+	}
+	name := "self/fd/" + strconv.Itoa(fd)
+	if proc < 0 {
+		name = "/proc/" + name
+	}
+	out, err := unix.Openat(proc, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	return out, os.NewSyscallError("open", err)
 }
 
 func openat2(dir int, path string, how *unix.OpenHow) (fd int, err error) {
