@@ -26,7 +26,8 @@ import (
 // and before a client hears of success. A start that finds the file of another
 // boot knows that the machine went down meanwhile, and forgets the cache: its
 // records may be damaged or tell of files that never reached the disk. A killed
-// daemon alone loses nothing: what it wrote is with the kernel.
+// daemon alone loses nothing: what it wrote is with the kernel, and is the next
+// one's to sync.
 type guard struct {
 	file, data string
 	boot       []byte
@@ -59,14 +60,24 @@ func newGuard(root, data string, log *slog.Logger) (_ *guard, lost bool, err err
 	if err != nil {
 		return nil, false, err
 	}
+	g.marked, g.gen = true, 1
 	return g, !bytes.Equal(was, g.boot), nil
 }
 
-// clear says that the state on disk is good.
+// forget says that nothing is left of what the last daemon wrote.
+func (g *guard) forget() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.synced = g.gen
+	return g.clear()
+}
+
+// clear says that the state on disk is good. The caller holds g.mu.
 func (g *guard) clear() error {
 	if err := os.Remove(g.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	g.marked = false
 	return nil
 }
 
@@ -122,7 +133,6 @@ func (g *guard) rest() error {
 	if err := g.flush(); err != nil {
 		return err
 	}
-	g.marked = false
 	return g.clear()
 }
 

@@ -88,9 +88,9 @@ func startKit(ctx context.Context, opt Options) (_ *kit, err error) {
 		if err := dropCache(ctx, opt); err != nil {
 			return nil, err
 		}
-	}
-	if err := g.clear(); err != nil {
-		return nil, err
+		if err := g.forget(); err != nil {
+			return nil, err
+		}
 	}
 	w, err := newWorker(ctx, opt, exec, g, &undo)
 	if err != nil {
