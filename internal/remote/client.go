@@ -53,6 +53,7 @@ type Client struct {
 	insecure []netip.Prefix
 	names    map[string]bool // insecure hosts by name
 	mirrors  []*url.URL
+	idle     time.Duration // how long an answer may stand still
 
 	mu         sync.Mutex
 	transports map[string]http.RoundTripper // by host; guarded by mu
@@ -69,7 +70,7 @@ func New(o Options) (*Client, error) {
 	if o.Pause == 0 {
 		o.Pause = firstPause
 	}
-	c := &Client{opts: o, names: map[string]bool{}, transports: map[string]http.RoundTripper{}}
+	c := &Client{opts: o, idle: idleAfter, names: map[string]bool{}, transports: map[string]http.RoundTripper{}}
 	for _, r := range o.InsecureRegistries {
 		if p, err := netip.ParsePrefix(r); err == nil {
 			c.insecure = append(c.insecure, p)
@@ -158,7 +159,7 @@ func (c *Client) transport(host string) (http.RoundTripper, error) {
 	if conf.InsecureSkipVerify {
 		rt = docker.NewHTTPFallback(t)
 	}
-	rt = &agent{rt, c.opts.UserAgent}
+	rt = &agent{&impatient{rt, c.idle}, c.opts.UserAgent}
 	c.transports[host] = rt
 	return rt, nil
 }

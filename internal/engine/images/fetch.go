@@ -128,7 +128,20 @@ func (s *Service) commitLayer(ctx context.Context, got <-chan *snapshot.Extracte
 	return err
 }
 
-func (s *Service) fetchLayer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest, open opener, w words, p progress.Sink) (_ *snapshot.Extracted, err error) {
+// fetchLayer stores and unpacks a layer. What a client must be told waits until
+// nobody else waits for this: it may read slowly, or not at all.
+func (s *Service) fetchLayer(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest, open opener, w words, p progress.Sink) (*snapshot.Extracted, error) {
+	ex, err := s.download(ctx, blob, diffID, open, w, p)
+	if err != nil {
+		return nil, err
+	}
+	id := ids.Short(blob.Digest.String())
+	p.Emit(progress.Event{ID: id, Status: w.reading, Current: blob.Size, Total: blob.Size})
+	p.Emit(progress.Event{ID: id, Status: w.read})
+	return ex, nil
+}
+
+func (s *Service) download(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest, open opener, w words, p progress.Sink) (_ *snapshot.Extracted, err error) {
 	if err := s.downloads.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -175,7 +188,6 @@ func (s *Service) fetchLayer(ctx context.Context, blob ocispec.Descriptor, diffI
 		}
 		err = nil
 	}
-	p.Emit(progress.Event{ID: ids.Short(blob.Digest.String()), Status: w.read})
 	return ex, nil
 }
 
@@ -273,8 +285,8 @@ func diskFull(err error) error {
 	return err
 }
 
-// meter reports how much was read, now and then, and keeps the error that
-// reading met.
+// meter reports how much was read, now and then, short of all of it, and keeps
+// the error that reading met.
 type meter struct {
 	r      io.Reader
 	id     string
@@ -294,7 +306,7 @@ func (m *meter) Read(b []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		m.err = err
 	}
-	if now := time.Now(); now.Sub(m.last) > meterEvery || err == io.EOF && !m.last.IsZero() {
+	if now := time.Now(); now.Sub(m.last) > meterEvery && sum < m.total {
 		m.last = now
 		m.sink.Emit(progress.Event{ID: m.id, Status: m.status, Current: sum, Total: m.total})
 	}

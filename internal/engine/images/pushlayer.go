@@ -23,16 +23,27 @@ import (
 )
 
 // pushLayer makes sure that the registry has the layer compressed, and returns
-// as what. Cheapest first: a compressed blob that is stored; one that the
-// registry is known to have; else the layer is compressed now.
+// as what. A client that reads slowly is told when nobody waits for this.
 func (s *Service) pushLayer(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, diffID digest.Digest, p progress.Sink) (ocispec.Descriptor, error) {
+	blob, got, err := s.upload(ctx, repo, desc, diffID, p)
+	if err == nil {
+		report(p, ids.Short(diffID.String()), blob.Size, got)
+	}
+	return blob, err
+}
+
+// upload takes the cheapest way: a compressed blob that is stored; one that the
+// registry is known to have; else the layer is compressed now.
+func (s *Service) upload(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, diffID digest.Digest, p progress.Sink) (ocispec.Descriptor, remote.Pushed, error) {
+	var got remote.Pushed
 	id := ids.Short(diffID.String())
 	if err := s.uploads.Acquire(ctx, 1); err != nil {
-		return desc, context.Cause(ctx)
+		return desc, got, context.Cause(ctx)
 	}
 	defer s.uploads.Release(1)
 	if desc.Digest != diffID && s.store.Content.Stored(s.store.Context(ctx), desc.Digest) {
-		return desc, s.pushStored(ctx, repo, desc, id, s.mounts(repo, diffID, desc.Digest), p)
+		got, err := s.sendStored(ctx, repo, desc, id, s.mounts(repo, diffID, desc.Digest), p)
+		return desc, got, err
 	}
 	c := &compressed{s: s, diffID: diffID}
 	defer c.close()
@@ -49,31 +60,37 @@ func (s *Service) pushLayer(ctx context.Context, repo *remote.Repository, desc o
 			return c.openAs(ctx, o.Blob.Digest)
 		}, nil)
 		if err == nil {
-			report(p, id, got)
-			return o.Blob, nil
+			return o.Blob, got, nil
 		}
 		if !errors.Is(err, errOtherBlob) {
-			return desc, err
+			return desc, got, err
 		}
 	}
 	blob, err := c.desc(ctx)
 	if err != nil {
-		return desc, err
+		return desc, got, err
 	}
 	blob.Annotations = desc.Annotations
 	m := &sent{id: id, total: blob.Size, sink: p}
-	got, err := repo.PushBlob(ctx, blob, nil, func() (io.ReadCloser, error) { m.reset(); return c.open() }, m.add)
+	got, err = repo.PushBlob(ctx, blob, nil, func() (io.ReadCloser, error) { m.reset(); return c.open() }, m.add)
 	if err != nil {
-		return desc, err
+		return desc, got, err
 	}
-	report(p, id, got)
-	return blob, nil
+	return blob, got, nil
 }
 
 // pushStored sends a blob that is in the content store (or is made by it).
 func (s *Service) pushStored(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, id string, from []string, p progress.Sink) error {
+	got, err := s.sendStored(ctx, repo, desc, id, from, p)
+	if err == nil {
+		report(p, id, desc.Size, got)
+	}
+	return err
+}
+
+func (s *Service) sendStored(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, id string, from []string, p progress.Sink) (remote.Pushed, error) {
 	m := &sent{id: id, total: desc.Size, sink: p}
-	got, err := repo.PushBlob(ctx, desc, from, func() (io.ReadCloser, error) {
+	return repo.PushBlob(ctx, desc, from, func() (io.ReadCloser, error) {
 		m.reset()
 		ra, err := s.store.Content.ReaderAt(s.store.Context(ctx), desc)
 		if err != nil {
@@ -81,13 +98,9 @@ func (s *Service) pushStored(ctx context.Context, repo *remote.Repository, desc 
 		}
 		return readerAtCloser{ctdcontent.NewReader(ra), ra}, nil
 	}, m.add)
-	if err == nil {
-		report(p, id, got)
-	}
-	return err
 }
 
-func report(p progress.Sink, id string, got remote.Pushed) {
+func report(p progress.Sink, id string, size int64, got remote.Pushed) {
 	status := "Pushed"
 	switch {
 	case got.MountedFrom != "":
@@ -98,6 +111,8 @@ func report(p progress.Sink, id string, got remote.Pushed) {
 		status = "Mounted from " + name
 	case got.Exists:
 		status = "Layer already exists"
+	case id != "":
+		p.Emit(progress.Event{ID: id, Status: "Pushing", Current: size, Total: size})
 	}
 	p.Emit(progress.Event{ID: id, Status: status})
 }
@@ -167,7 +182,7 @@ func (c *compressed) openAs(ctx context.Context, want digest.Digest) (io.ReadClo
 	return c.open()
 }
 
-// sent reports how much of a blob is uploaded.
+// sent reports how much of a blob is uploaded, short of all of it.
 type sent struct {
 	id    string
 	total int64
@@ -180,7 +195,7 @@ func (m *sent) reset() { m.n.Store(0) }
 
 func (m *sent) add(n int) {
 	sum := m.n.Add(int64(n))
-	if now := time.Now(); m.id != "" && (now.Sub(m.last) > meterEvery || sum == m.total) {
+	if now := time.Now(); m.id != "" && now.Sub(m.last) > meterEvery && sum < m.total {
 		m.last = now
 		m.sink.Emit(progress.Event{ID: m.id, Status: "Pushing", Current: sum, Total: m.total})
 	}
