@@ -154,6 +154,7 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 	if err != nil {
 		return err
 	}
+	defer sp.Socket.Close() // it would keep the namespace alive
 	s.ns = sp.File
 	undo.Push(func() { _ = s.ns.Close() })
 	if needNames(all) {
@@ -162,7 +163,6 @@ func (s *Sandbox) bridged(ctx context.Context, undo *cleanup.Stack) (err error) 
 		}
 		undo.Push(s.resolver.Close)
 	}
-	defer sp.Socket.Close() // it would keep the namespace alive
 	for _, e := range all {
 		if err := s.m.attach(ctx, e, sp, s.ifnames()); err != nil {
 			return err
