@@ -134,6 +134,26 @@ func TestUntilEndsAWaitingReader(t *testing.T) {
 	}
 }
 
+// TestUntilFarAhead has ends that no duration and no count of nanoseconds reaches.
+func TestUntilFarAhead(t *testing.T) {
+	for _, until := range []time.Time{time.Unix(99_999_999_999, 0), time.Unix(1<<40, 0), time.Unix(13_000_000_000, 0)} {
+		b := New()
+		b.Publish("container", "start", "c", nil)
+		r := subscribe(t, b, Query{Until: until})
+		if m, err := r.Next(t.Context()); err != nil || m.Actor.ID != "c" {
+			t.Errorf("until %v: %v, %v", until, m, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := r.wait(ctx, make(chan struct{})); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("until %v: it does not wait: %v", until, err)
+		}
+		cancel()
+		if r := subscribe(t, b, Query{Since: until}); r.at != b.next {
+			t.Errorf("since %v: has an event of before", until)
+		}
+	}
+}
+
 func TestContextEndsAWaitingReader(t *testing.T) {
 	b := New()
 	ctx, cancel := context.WithCancel(t.Context())

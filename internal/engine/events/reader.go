@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"io"
+	"math"
 	"time"
 
 	apievents "github.com/moby/moby/api/types/events"
@@ -49,19 +50,19 @@ func (b *Bus) Subscribe(q Query) (*Reader, error) {
 	r := &Reader{bus: b, at: b.next, live: b.next, query: q, match: match}
 	switch {
 	case !q.Since.IsZero():
-		r.at = b.search(q.Since.UnixNano())
+		r.at = b.search(q.Since)
 	case !q.Until.IsZero():
 		r.at = b.first
 	}
 	return r, nil
 }
 
-// search returns the sequence number of the first event not before nano.
-func (b *Bus) search(nano int64) uint64 {
+// search returns the sequence number of the first event not before t.
+func (b *Bus) search(t time.Time) uint64 {
 	lo, hi := b.first, b.next
 	for lo < hi {
 		mid := lo + (hi-lo)/2
-		if b.ring[mid%uint64(len(b.ring))].TimeNano < nano {
+		if at(b.ring[mid%uint64(len(b.ring))]).Before(t) {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -69,6 +70,10 @@ func (b *Bus) search(nano int64) uint64 {
 	}
 	return lo
 }
+
+// at is when the event was. Clients may name times that no count of nanoseconds
+// reaches: compare with this.
+func at(m apievents.Message) time.Time { return time.Unix(0, m.TimeNano) }
 
 // Next waits for the next event. It returns [io.EOF] when the time Until has
 // passed, [ErrLagged] when events were lost, or ctx's error. Attributes are
@@ -103,7 +108,7 @@ func (r *Reader) poll() (apievents.Message, <-chan struct{}, error) {
 	}
 	for r.at < b.next {
 		m := b.ring[r.at%uint64(len(b.ring))]
-		if !r.query.Until.IsZero() && m.TimeNano > r.query.Until.UnixNano() {
+		if !r.query.Until.IsZero() && at(m).After(r.query.Until) {
 			return apievents.Message{}, nil, io.EOF
 		}
 		r.at++
@@ -125,7 +130,8 @@ func (r *Reader) wait(ctx context.Context, wake <-chan struct{}) error {
 	defer r.bus.waiting.Add(-1)
 	var end <-chan time.Time
 	if !r.query.Until.IsZero() {
-		t := time.NewTimer(r.query.Until.Sub(r.bus.now()) + 1)
+		// Later than the end, but not so much that it counts as a time long ago.
+		t := time.NewTimer(min(r.query.Until.Sub(r.bus.now()), math.MaxInt64-1) + 1)
 		defer t.Stop()
 		end = t.C
 	}
