@@ -251,6 +251,31 @@ func FuzzNextPage(f *testing.F) {
 
 var errTest = errors.New("x")
 
+// TestTooManyTags has a registry that makes up pages of tags without an end.
+func TestTooManyTags(t *testing.T) {
+	page := `{"tags":["` + strings.Repeat("t", 1<<20) + `","` + strings.Repeat(`t","`, 300_000) + `t"]}`
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/tags/list") {
+			asked++
+			w.Header().Set("Link", `</v2/app/tags/list?last=t>; rel="next"`)
+			_, _ = io.WriteString(w, page)
+		}
+	}))
+	defer srv.Close()
+	c, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := reference.ParseNormalizedNamed(strings.TrimPrefix(srv.URL, "http://") + "/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Repository(named, nil).Tags(t.Context()); !errs.Is(err, errs.Invalid) || asked > 3 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+}
+
 func TestExplainKeepsTheRest(t *testing.T) {
 	named, _ := reference.ParseNormalizedNamed("busybox")
 	if got := explain("pull", named, "1", errTest); !errors.Is(got, errTest) {

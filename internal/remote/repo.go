@@ -23,8 +23,13 @@ import (
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
-// maxManifest bounds manifests and indexes.
-const maxManifest = 4 << 20
+const (
+	// maxManifest bounds manifests and indexes, and each page of a list.
+	maxManifest = 4 << 20
+	// maxTags bounds a repository's list of tags, in bytes of memory, whatever the
+	// registry makes up: it is some hundred thousand tags.
+	maxTags = 16 << 20
+)
 
 // Repository is one repository of a registry, with the credentials of one
 // request. Keep it for one verb: it holds tokens.
@@ -170,6 +175,7 @@ func (r *Repository) Explain(err error) error {
 func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 	ctx = docker.WithScope(ctx, "repository:"+reference.Path(r.named)+":pull")
 	var all []string
+	size := 0
 	next := "/" + reference.Path(r.named) + "/tags/list?n=1000"
 	for range 1000 {
 		var page struct{ Tags []string }
@@ -178,6 +184,12 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 			return nil, explain("pull", r.named, "", err)
 		}
 		all = append(all, page.Tags...)
+		for _, t := range page.Tags {
+			size += len(t) + 16 // and what a string is itself
+		}
+		if size > maxTags {
+			return nil, errs.Newf(errs.Invalid, "%s: its list of tags is larger than %d bytes", reference.FamiliarName(r.named), maxTags)
+		}
 		if link == "" {
 			return all, nil
 		}
