@@ -82,6 +82,10 @@ func handle(img *containers.Image) *images.Image {
 	return &images.Image{ID: digest.Digest(img.ID), ChainID: digest.Digest(img.ChainID)}
 }
 
+func (i ctrImages) Confirm(ctx context.Context, ref string, p *ocispec.Platform, imageID string) error {
+	return i.s.Confirm(ctx, ref, p, digest.Digest(imageID))
+}
+
 func (i ctrImages) Lowers(ctx context.Context, img *containers.Image) ([]string, error) {
 	return i.s.Lowers(ctx, handle(img))
 }

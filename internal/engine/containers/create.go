@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -45,6 +46,9 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (container.Create
 	if err := s.acquire(ctx, c.rec.Mounts, id, &undo); err != nil {
 		return none, err
 	}
+	if err := s.claimImages(ctx, c, o.Platform, &undo); err != nil {
+		return none, err
+	}
 	if err := s.makeDirs(id, c.rec.LayerSize, &undo); err != nil {
 		return none, fmt.Errorf("create container %s: %w", c.rec.Name, err)
 	}
@@ -56,6 +60,26 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (container.Create
 	undo.Release()
 	s.event(&c.rec, apievents.ActionCreate, nil)
 	return container.CreateResponse{ID: id, Warnings: d.warnings}, nil
+}
+
+// claimImages makes the images count as used that were found for a container: who
+// removes one learns of it from here on. One that was removed since is missing.
+func (s *Service) claimImages(ctx context.Context, c *ctr, p *ocispec.Platform, undo *cleanup.Stack) error {
+	undo.Push(func() { s.unpin(ctx, c.rec.ImageID, c.id) }) // who removes by force may pin them at once
+	undo.Push(s.index.expect(c))
+	if c.image != nil {
+		if err := s.o.Images.Confirm(ctx, c.rec.Config.Image, p, c.rec.ImageID); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.rec.Mounts {
+		if m.Type == mount.TypeImage {
+			if err := s.o.Images.Confirm(ctx, m.Source, nil, m.Source); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // declaration is a container's record before anything was made for it.

@@ -65,6 +65,9 @@ type Image struct {
 type Images interface {
 	// Resolve finds an image by name, id or prefix; NotFound if there is none.
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*Image, error)
+	// Confirm waits for a removal that is under way, and tells whether the image
+	// is still there that ref led to; NotFound if not.
+	Confirm(ctx context.Context, ref string, p *ocispec.Platform, imageID string) error
 	// Lowers lists the directories of its layers, topmost first.
 	Lowers(ctx context.Context, img *Image) ([]string, error)
 	// Unpin ends what a removal by force pinned for a container; nothing is no

@@ -251,7 +251,7 @@ func (w *world) nothingLeft() {
 	}
 	w.index.mu.RLock()
 	defer w.index.mu.RUnlock()
-	if len(w.index.byName) != 0 || len(w.index.ids) != 0 {
+	if len(w.index.byName) != 0 || len(w.index.ids) != 0 || len(w.index.coming) != 0 {
 		w.t.Errorf("left: names %v", w.index.byName)
 	}
 }
@@ -649,6 +649,7 @@ type fakeImages struct {
 	onUnpin  func(id string) // is called before a pin goes
 	config   dockerspec.DockerOCIImageConfig
 	last     Commit
+	confirm  func(id string) error
 }
 
 func (i *fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform) (*Image, error) {
@@ -661,6 +662,13 @@ func (i *fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return &Image{ID: "sha256:" + strings.TrimPrefix(ref, "sha256:"), ChainID: "sha256:chain", Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Config: i.config}, nil
+}
+
+func (i *fakeImages) Confirm(_ context.Context, _ string, _ *ocispec.Platform, id string) error {
+	if i.confirm != nil {
+		return i.confirm(id)
+	}
+	return i.f.at("Confirm")
 }
 
 func (i *fakeImages) Lowers(context.Context, *Image) ([]string, error) {

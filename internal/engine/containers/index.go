@@ -20,6 +20,7 @@ type index struct {
 	ids    []string          // sorted, to look prefixes up
 	order  []*ctr            // the newest last, where most are added
 	linker map[string][]Link // by the id of who has them
+	coming map[string]*ctr   // being made: nobody finds them, but their images are in use
 }
 
 // older sorts the newest last, and those of the same moment by falling id.
@@ -28,7 +29,7 @@ func older(a, b *ctr) int {
 }
 
 func newIndex() *index {
-	return &index{byID: map[string]*ctr{}, byName: map[string]string{}, linker: map[string][]Link{}}
+	return &index{byID: map[string]*ctr{}, byName: map[string]string{}, linker: map[string][]Link{}, coming: map[string]*ctr{}}
 }
 
 // reserve takes a name for an id.
@@ -56,11 +57,24 @@ func (x *index) add(c *ctr) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.forget(x.byID[c.id])
+	delete(x.coming, c.id)
 	x.byID[c.id] = c
 	i, _ := slices.BinarySearch(x.ids, c.id)
 	x.ids = slices.Insert(x.ids, i, c.id)
 	i, _ = slices.BinarySearchFunc(x.order, c, older)
 	x.order = slices.Insert(x.order, i, c)
+}
+
+// expect notes a container that is being made; add, or the function, ends that.
+func (x *index) expect(c *ctr) (end func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.coming[c.id] = c
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.coming, c.id)
+	}
 }
 
 // forget takes a container, maybe nil, from the lists; the caller holds mu.
@@ -178,4 +192,11 @@ func (x *index) all() []*ctr {
 	x.mu.RUnlock()
 	slices.Reverse(out)
 	return out
+}
+
+// allAndComing is all, and those that are being made.
+func (x *index) allAndComing() []*ctr {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.AppendSeq(slices.Clone(x.order), maps.Values(x.coming))
 }

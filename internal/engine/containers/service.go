@@ -271,10 +271,10 @@ func (s *Service) ImageUseCounts() map[string]int {
 }
 
 // UsersOfImage lists the containers that were made from an image, or have it
-// mounted, by the id of its configuration.
+// mounted, by the id of its configuration; those that are being made, too.
 func (s *Service) UsersOfImage(imageID string) []ImageUser {
 	var out []ImageUser
-	for _, c := range s.index.all() {
+	for _, c := range s.index.allAndComing() {
 		c.mu.Lock()
 		user := ImageUser{ID: c.id, Name: c.rec.Name, Running: c.st.Phase.active()}
 		if c.rec.ImageID == imageID {

@@ -118,7 +118,7 @@ func TestRunRmLeavesNothing(t *testing.T) {
 }
 
 func TestFailedCreateLeavesNothing(t *testing.T) {
-	for _, step := range []string{"Resolve", "Acquire", "Acquire two", "Put"} {
+	for _, step := range []string{"Resolve", "Acquire", "Acquire two", "Confirm", "Put"} {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t)
 			w.failures.set(step, errBoom)
@@ -131,6 +131,46 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 			w.nothingLeft()
 		})
 	}
+}
+
+// TestCreateClaimsItsImages: who removes an image must learn of a container that
+// is being made from it, and a container whose image is gone is not made.
+func TestCreateClaimsItsImages(t *testing.T) {
+	w := newWorld(t)
+	with := withHost(func(h *container.HostConfig) {
+		h.Mounts = []mount.Mount{{Type: mount.TypeImage, Source: "other", Target: "/o"}}
+	})
+	var asked []string
+	w.images.confirm = func(id string) error {
+		asked = append(asked, id)
+		users := w.UsersOfImage(id)
+		if len(users) != 1 || users[0].Running || len(users[0].Images) != 1 {
+			t.Errorf("users of %s while a container of it is made: %+v", id, users)
+		}
+		if n := len(w.index.all()); n != 0 {
+			t.Errorf("%d containers are found before they are made", n)
+		}
+		return nil
+	}
+	id := w.create("box", with)
+	if len(asked) != 2 || len(w.UsersOfImage(asked[0])) != 1 || len(w.UsersOfImage(asked[1])) != 1 {
+		t.Errorf("images asked for: %v", asked)
+	}
+	w.images.confirm = func(id string) error {
+		w.images.pins["pinned by a removal by force"] = 1
+		return errs.Newf(errs.NotFound, "No such image: %s", id)
+	}
+	w.images.onUnpin = func(string) { delete(w.images.pins, "pinned by a removal by force") }
+	if _, err := w.Create(ctx, request("two", with)); !errs.Is(err, errs.NotFound) {
+		t.Errorf("create from an image that is gone: %v", err)
+	}
+	if n := len(w.UsersOfImage(asked[0])); n != 1 || w.images.pinned() != 0 {
+		t.Errorf("%d users, %d pins", n, w.images.pinned())
+	}
+	if err := w.Remove(ctx, id, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.nothingLeft()
 }
 
 func TestFailedStartLeavesTheContainer(t *testing.T) {

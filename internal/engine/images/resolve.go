@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -26,6 +27,22 @@ func noImage(what string) error { return errs.Newf(errs.NotFound, "No such image
 func (s *Service) Resolve(ctx context.Context, refOrID string, p *ocispec.Platform) (*Image, error) {
 	img, _, err := s.resolve(ctx, refOrID, p)
 	return img, err
+}
+
+// Confirm waits for a removal that is under way, and tells whether the image is
+// still there that ref led to a moment ago. A removal that begins later asks who
+// uses it.
+func (s *Service) Confirm(ctx context.Context, ref string, p *ocispec.Platform, id digest.Digest) error {
+	s.names.Lock()
+	defer s.names.Unlock()
+	if again, err := s.Resolve(ctx, ref, p); err == nil && again.ID == id {
+		return nil
+	}
+	all, err := s.entries(ctx) // the name may be another's by now
+	if err == nil && all[id] == nil {
+		err = noImage(ref)
+	}
+	return err
 }
 
 // resolve also returns the name that was meant, nil if it was an id.

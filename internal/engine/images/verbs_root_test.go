@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/skiff-containers/skiff/internal/engine/images"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -346,4 +348,44 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Errorf("cut archive: %v", err)
 	}
 	e2.empty()
+}
+
+// TestConfirmWaitsForARemoval: a container that found an image while it was being
+// removed must hear that it is gone, and no removal may miss who was confirmed.
+func TestConfirmWaitsForARemoval(t *testing.T) {
+	e := start(t, "")
+	id := digest.Digest(e.importImage("app:1", map[string]string{"f": "x"}))
+	img, err := e.Resolve(e.ctx, "app:1", nil)
+	if err != nil || img.ID != id {
+		t.Fatalf("%v, %v", img, err)
+	}
+	if err := e.Confirm(e.ctx, "app:1", nil, id); err != nil {
+		t.Fatal(err)
+	}
+	confirmed := make(chan error, 1)
+	e.inUse = func(string) []images.ContainerRef { // none, at this moment
+		e.inUse = nil
+		go func() { confirmed <- e.Confirm(e.ctx, "app:1", nil, id) }()
+		select {
+		case err := <-confirmed:
+			t.Errorf("confirmed while it is removed: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		return nil
+	}
+	if _, err := e.Remove(e.ctx, "app:1", images.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-confirmed; !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "No such image: app:1") {
+		t.Errorf("after the removal: %v", err)
+	}
+	// A name that leads elsewhere by now takes nothing from the image.
+	id = digest.Digest(e.importImage("app:2", map[string]string{"f": "y"}))
+	other := e.importImage("app:3", map[string]string{"f": "z"})
+	if err := e.Tag(e.ctx, other, "app:2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Confirm(e.ctx, "app:2", nil, id); err != nil {
+		t.Errorf("a name that moved on: %v", err)
+	}
 }
