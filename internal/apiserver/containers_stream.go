@@ -27,7 +27,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	ctype := r.streamType(l.TTY)
+	ctype := r.logsType(l.TTY)
 	out := newBulkStream(w, ctype)
 	if o.Follow { // somebody waits for each line
 		out = newStream(w, ctype)
@@ -38,6 +38,20 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
 		return nil //nolint:nilerr // the reader had enough
 	}
 	return out.finish(err)
+}
+
+// logsType is the form of a log: since 1.54, JSON for those who ask for it.
+func (r *request) logsType(tty bool) string {
+	if r.v.before(54) {
+		return r.streamType(tty)
+	}
+	switch t := r.acceptsJSONStream(); {
+	case t != "":
+		return t
+	case r.get("format") == "json":
+		return types.MediaTypeNDJSON
+	}
+	return r.streamType(tty)
 }
 
 func (r *request) logsOptions() (o containers.LogsOptions, err error) {
@@ -53,8 +67,14 @@ func (r *request) logsOptions() (o containers.LogsOptions, err error) {
 	if !o.Stdout && !o.Stderr {
 		return o, errs.New(errs.Invalid, "must specify at least one of 'stdout' or 'stderr'")
 	}
-	if f := r.get("format"); f != "" {
-		return o, errs.Newf(errs.Unsupported, "log format %q is not supported", f)
+	if f := r.get("format"); f != "" && f != "json" && !r.v.before(54) {
+		return o, errs.New(errs.Invalid, "unsupported log format")
+	}
+	switch r.logsType(false) {
+	case types.MediaTypeJSONSequence:
+		o.JSON, o.RS = true, true
+	case types.MediaTypeJSONLines, types.MediaTypeNDJSON:
+		o.JSON = true
 	}
 	if o.Since, err = r.time("since"); err != nil {
 		return o, err

@@ -124,9 +124,21 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 	}
 }
 
-// eventsType chooses the form of the stream: what the client names, never what
-// a wildcard may mean.
+// eventsType chooses the form of the stream.
 func eventsType(r *request) string {
+	t := r.acceptsJSONStream()
+	switch {
+	case t != "":
+		return t
+	case r.v.before(52):
+		return types.MediaTypeJSON
+	}
+	return types.MediaTypeJSONLines
+}
+
+// acceptsJSONStream is the form of JSON streams that the client names, never what
+// a wildcard may mean; "" is none.
+func (r *request) acceptsJSONStream() string {
 	offers := []string{types.MediaTypeJSONLines, types.MediaTypeNDJSON, types.MediaTypeJSONSequence}
 	for part := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
 		t, params, err := mime.ParseMediaType(part)
@@ -135,10 +147,7 @@ func eventsType(r *request) string {
 			return t
 		}
 	}
-	if r.v.before(52) {
-		return types.MediaTypeJSON
-	}
-	return types.MediaTypeJSONLines
+	return ""
 }
 
 // event repeats the actor at the top. Docker dropped that in 1.52; as with

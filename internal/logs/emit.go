@@ -3,7 +3,6 @@ package logs
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"io"
 	"math"
 	"net/url"
@@ -27,7 +26,8 @@ const timestampFormat = "2006-01-02T15:04:05.000000000Z07:00"
 type emitter struct {
 	w     io.Writer
 	o     *ReadOptions
-	attrs string // of every line; json-file's lines may have others
+	attrs string // of every line, as text; json-file's lines may have others
+	all   map[string]string
 	buf   []byte
 	// frame is where the last multiplexed frame starts in buf, which may still
 	// grow; -1: none.
@@ -43,7 +43,7 @@ type emitter struct {
 }
 
 func newEmitter(w io.Writer, o *ReadOptions, attrs map[string]string) *emitter {
-	e := &emitter{w: w, o: o, attrs: attrText(attrs), frame: -1, buf: make([]byte, 0, 4<<10)}
+	e := &emitter{w: w, o: o, attrs: attrText(attrs), all: attrs, frame: -1, buf: make([]byte, 0, 4<<10)}
 	e.since, e.until = math.MinInt64, math.MaxInt64
 	if !o.Since.IsZero() {
 		e.since = nanos(o.Since)
@@ -93,16 +93,15 @@ func (e *emitter) emit(r *record) error {
 	if len(data) == 0 {
 		return nil
 	}
-	if e.o.Timestamps || e.o.Details || e.o.Lines {
+	if e.o.Timestamps || e.o.Details || e.o.Lines || e.o.JSON {
 		for len(data) > 0 {
 			n := bytes.IndexByte(data, '\n') + 1
 			if n == 0 {
 				n = len(data)
 			}
-			if !e.begun[i] {
-				e.prefix(r)
+			if err := e.line(r, data[:n]); err != nil {
+				return err
 			}
-			e.add(r.stream, data[:n], e.o.Lines)
 			e.begun[i] = data[n-1] != '\n'
 			data = data[n:]
 			if err := e.spill(); err != nil {
@@ -114,6 +113,18 @@ func (e *emitter) emit(r *record) error {
 	e.begun[i] = data[len(data)-1] != '\n'
 	e.add(r.stream, data, false)
 	return e.spill()
+}
+
+// line writes a line of a record, or a part of one.
+func (e *emitter) line(r *record, text []byte) error {
+	if e.o.JSON {
+		return e.object(r, text)
+	}
+	if !e.begun[r.stream-1] {
+		e.prefix(r)
+	}
+	e.add(r.stream, text, e.o.Lines)
+	return nil
 }
 
 func (e *emitter) spill() error {
@@ -134,11 +145,8 @@ func (e *emitter) prefix(r *record) {
 	}
 	if e.o.Details {
 		text := e.attrs
-		if r.attrs != nil {
-			var m map[string]string
-			if json.Unmarshal(r.attrs, &m) == nil {
-				text = attrText(m)
-			}
+		if m := own(r); m != nil {
+			text = attrText(m)
 		}
 		if e.o.Timestamps {
 			e.add(r.stream, []byte(text+" "), false)

@@ -58,6 +58,9 @@ type ReadOptions struct {
 	// Lines gives each line a frame of its own, as docker does, for clients that
 	// take a frame for a line; without, frames are large and few.
 	Lines bool
+	// JSON gives each line an object of its own (see jsonLine), whatever TTY and
+	// Timestamps are; RS writes RFC 7464's separator before each.
+	JSON, RS bool
 }
 
 // Reader is an opened log; it writes itself to a client once.

@@ -167,6 +167,30 @@ func TestTimestampsAndDetails(t *testing.T) {
 	}
 }
 
+func TestJSON(t *testing.T) {
+	const want = `{"Line":"one\n","Source":"stdout","Timestamp":"2026-11-23T10:20:30.123456Z","Attrs":[{"Key":"a","Value":"1"},{"Key":"b","Value":"x y"}]}
+{"Line":"\"tw\\o\"\n","Source":"stdout","Timestamp":"2026-11-23T10:20:30.123456Z","Attrs":[{"Key":"a","Value":"1"},{"Key":"b","Value":"x y"}]}
+`
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			l := newLog(t, driver)
+			l.Attrs = map[string]string{"b": "x y", "a": "1"}
+			write(t, l, "one\n\"tw\\o\"\n")
+			o := both
+			o.JSON, o.Details, o.Timestamps, o.TTY = true, true, true, true
+			if d := cmp.Diff(want, string(read(t, l, o))); d != "" {
+				t.Error(d)
+			}
+			o.RS, o.Details = true, false
+			for line := range strings.SplitSeq(strings.TrimSuffix(string(read(t, l, o)), "\n"), "\n") {
+				if !strings.HasPrefix(line, "\x1e{") || strings.Contains(line, "Attrs") {
+					t.Errorf("%q", line)
+				}
+			}
+		})
+	}
+}
+
 func TestJSONFileIsDockers(t *testing.T) {
 	l := newLog(t, logs.DriverJSONFile)
 	l.Attrs = map[string]string{"com.x": "1"}

@@ -174,3 +174,33 @@ func (e *engine) websocket(path string) *websocket.Conn {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestLogsAsJSON: since 1.54 a log comes as JSON to those who ask for that, by
+// format or by what they accept; before, both mean nothing.
+func TestLogsAsJSON(t *testing.T) {
+	e := start(t)
+	id := e.must("POST", "/containers/create", `{"Image":"img","Cmd":["sh","-c","echo out; sleep 0.3; echo err >&2"]}`, "Id")
+	e.must("POST", "/containers/"+id+"/start", "", "")
+	e.must("POST", "/containers/"+id+"/wait", "", "")
+	for _, c := range []struct {
+		version, query, accept string
+		code                   int
+		ctype, begins          string
+	}{
+		{"v1.53", "", "", 200, "application/vnd.docker.multiplexed-stream", "\x01\x00"},
+		{"v1.53", "&format=anything", "application/jsonl", 200, "application/vnd.docker.multiplexed-stream", "\x01\x00"},
+		{"v1.54", "", "*/*", 200, "application/vnd.docker.multiplexed-stream", "\x01\x00"},
+		{"v1.54", "&format=anything", "", 400, "application/json", `{"message":"unsupported log format"}`},
+		{"v1.54", "&format=json", "", 200, "application/x-ndjson", `{"Line":"out\n","Source":"stdout","Timestamp":"2`},
+		{"v1.54", "&format=json", "application/jsonl", 200, "application/jsonl", `{"Line":"out\n","Source":"stdout","Timestamp":"2`},
+		{"v1.54", "", "text/plain, application/json-seq", 200, "application/json-seq", "\x1e" + `{"Line":"out\n","Source":"stdout","Timestamp":"2`},
+	} {
+		a := e.call("GET", "/"+c.version+"/containers/"+id+"/logs?stdout=1&stderr=1"+c.query, nil, "Accept", c.accept)
+		if a.code != c.code || a.header.Get("Content-Type") != c.ctype || !strings.HasPrefix(string(a.body), c.begins) {
+			t.Errorf("%s %s %s: %d %s %q", c.version, c.query, c.accept, a.code, a.header.Get("Content-Type"), a.body)
+		}
+		if c.code == 200 && !strings.Contains(string(a.body), "err\n") && !strings.Contains(string(a.body), `"Line":"err\n","Source":"stderr"`) {
+			t.Errorf("%s %s %s: not all of it: %q", c.version, c.query, c.accept, a.body)
+		}
+	}
+}

@@ -35,7 +35,7 @@ func (s *Service) Logs(ctx context.Context, id string, o LogsOptions) (*Logs, er
 	}
 	ro := logs.ReadOptions{
 		Stdout: o.Stdout, Stderr: o.Stderr, Since: o.Since, Until: o.Until, Tail: o.Tail,
-		Timestamps: o.Timestamps, Details: o.Details, Lines: o.Lines, TTY: v.rec.Config.Tty,
+		Timestamps: o.Timestamps, Details: o.Details, Lines: o.Lines, JSON: o.JSON, RS: o.RS, TTY: v.rec.Config.Tty,
 	}
 	cancel := context.CancelCauseFunc(func(error) {})
 	if o.Follow && v.st.Phase.active() {

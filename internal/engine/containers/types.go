@@ -43,6 +43,7 @@ type LogsOptions struct {
 	Since, Until                                time.Time // zero: unbounded
 	Tail                                        int       // negative: all
 	Lines                                       bool      // a frame for each line
+	JSON, RS                                    bool      // an object for each line, after a record separator
 }
 
 // Logs is a container's log, opened.
