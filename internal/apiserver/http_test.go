@@ -67,6 +67,7 @@ func TestRequests(t *testing.T) {
 		{"GET /containers/web/archive", "", 400, "bad parameter: path cannot be empty"},
 		{"GET /containers/web/archive?path=/missing", "", 404, "Could not find the file"},
 		{"DELETE /containers/web", "", 409, "cannot remove container"},
+		{"GET /networks/n1?verbose=bad", "", 400, `invalid value for verbose: bad: strconv.ParseBool: parsing \"bad\": invalid syntax`},
 		{"POST /containers/create", "", 400, "malformed Content-Type header"},
 		{"POST /containers/create", " ", 400, "invalid JSON: EOF"},
 		{"POST /containers/create", "{", 400, "invalid JSON"},

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -47,6 +48,11 @@ func (s *Server) networkList(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) networkInspect(w http.ResponseWriter, r *request) error {
+	if v := r.get("verbose"); v != "" { // it tells of swarms only
+		if _, err := strconv.ParseBool(v); err != nil {
+			return errs.Newf(errs.Invalid, "invalid value for verbose: %s: %w", v, err)
+		}
+	}
 	n, err := s.Networks.Inspect(r.Context(), r.name)
 	if err != nil {
 		return err
