@@ -18,6 +18,7 @@ import (
 // its name stands in internal/apiserver.
 var unread = map[string]string{
 	"GET /images/json digests":               "digests are always told",
+	"GET /images/json identity":              "refused by name: identities are not supported",
 	"GET /networks/{id} verbose":             "as docker: tells more in a swarm only",
 	"POST /containers/{id}/start detachKeys": "as docker: it is attach that reads them",
 }

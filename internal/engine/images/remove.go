@@ -17,10 +17,15 @@ import (
 // that loses its last name goes too, with the layers that nobody else has.
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]image.DeleteResponse, error) {
 	if len(o.Platforms) > 0 {
-		return nil, errs.New(errs.Unsupported, "removing single platforms of an image is not supported: remove the image")
+		return s.removePlatforms(ctx, ref, o)
 	}
 	s.names.Lock()
 	defer s.names.Unlock()
+	return s.remove(ctx, ref, o)
+}
+
+// remove is Remove of a whole image; the caller holds s.names.
+func (s *Service) remove(ctx context.Context, ref string, o RemoveOptions) ([]image.DeleteResponse, error) {
 	img, named, err := s.resolve(ctx, ref, nil)
 	if err != nil {
 		return nil, err

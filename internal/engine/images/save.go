@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -30,13 +31,6 @@ type savedImage struct {
 
 // Save writes images as one archive that is docker's and an OCI layout at once.
 func (s *Service) Save(ctx context.Context, refs []string, ps []ocispec.Platform, w io.Writer) error {
-	if len(ps) > 1 {
-		return errs.New(errs.Unsupported, "saving several platforms at once is not supported")
-	}
-	var p *ocispec.Platform
-	if len(ps) == 1 {
-		p = &ps[0]
-	}
 	ctx, end, err := s.lease(ctx, "save") // what is being read must not be collected
 	if err != nil {
 		return err
@@ -47,27 +41,28 @@ func (s *Service) Save(ctx context.Context, refs []string, ps []ocispec.Platform
 	// an error, and not a broken archive.
 	var plan []savePlan
 	for _, ref := range refs {
-		more, err := s.planSave(ctx, ref, p)
+		more, err := s.planSave(ctx, ref, ps)
 		if err != nil {
 			return err
 		}
 		plan = append(plan, more...)
 	}
 	for _, x := range plan {
-		if err := sv.image(x); err != nil {
-			return fmt.Errorf("save %s: %w", x.img.ID, err)
+		if err := sv.named(x); err != nil {
+			return fmt.Errorf("save %s: %w", x.imgs[0].ID, err)
 		}
-		s.event(events.ActionSave, x.img.ID.String(), x.img.ID.String(), x.img)
+		s.event(events.ActionSave, x.imgs[0].ID.String(), x.imgs[0].ID.String(), x.imgs[0])
 	}
 	return sv.finish()
 }
 
+// savePlan is what is saved under one name.
 type savePlan struct {
-	img *Image
-	ref reference.NamedTagged // nil: by id
+	imgs []*Image              // one, or one a platform
+	ref  reference.NamedTagged // nil: by id
 }
 
-func (s *Service) planSave(ctx context.Context, ref string, p *ocispec.Platform) ([]savePlan, error) {
+func (s *Service) planSave(ctx context.Context, ref string, ps []ocispec.Platform) ([]savePlan, error) {
 	// A repository without a tag means all its tags.
 	if named, err := reference.ParseNormalizedNamed(ref); err == nil && reference.IsNameOnly(named) {
 		recs, err := s.records(ctx)
@@ -80,22 +75,47 @@ func (s *Service) planSave(ctx context.Context, ref string, p *ocispec.Platform)
 			if !ok || t.Name() != named.Name() {
 				continue
 			}
-			img, err := s.choose(ctx, reference.FamiliarString(t), r.Target, p)
+			imgs, err := each(ps, func(p *ocispec.Platform) (*Image, error) {
+				return s.choose(ctx, reference.FamiliarString(t), r.Target, p)
+			})
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, savePlan{img, t})
+			out = append(out, savePlan{imgs, t})
 		}
 		if len(out) > 0 {
 			return out, nil
 		}
 	}
-	img, named, err := s.resolve(ctx, ref, p)
+	var t reference.NamedTagged
+	imgs, err := each(ps, func(p *ocispec.Platform) (*Image, error) {
+		img, named, err := s.resolve(ctx, ref, p)
+		t, _ = named.(reference.NamedTagged)
+		return img, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	t, _ := named.(reference.NamedTagged)
-	return []savePlan{{img, t}}, nil
+	return []savePlan{{imgs, t}}, nil
+}
+
+// each finds the images for platforms, each image once; without a platform, the
+// one that is meant then.
+func each(ps []ocispec.Platform, find func(p *ocispec.Platform) (*Image, error)) (out []*Image, err error) {
+	if len(ps) == 0 {
+		img, err := find(nil)
+		return []*Image{img}, err
+	}
+	for i := range ps {
+		img, err := find(&ps[i])
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(out, func(o *Image) bool { return o.Target.Digest == img.Target.Digest }) {
+			out = append(out, img)
+		}
+	}
+	return out, nil
 }
 
 type saver struct {
@@ -174,61 +194,100 @@ func (v *saver) layers(m *ocispec.Manifest, img *Image) (_ []ocispec.Descriptor,
 	return out, same, nil
 }
 
-func (v *saver) image(x savePlan) error {
-	m, err := v.s.manifest(v.ctx, x.img.Target)
-	if err != nil {
-		return err
+// named writes what is saved under one name: a manifest, or an index of several.
+func (v *saver) named(x savePlan) error {
+	var list []ocispec.Descriptor
+	for _, img := range x.imgs {
+		d, err := v.image(img)
+		if err != nil {
+			return err
+		}
+		list = append(list, d)
 	}
-	layers, same, err := v.layers(m, x.img)
-	if err != nil {
-		return err
+	target := list[0]
+	if len(list) > 1 {
+		body, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: list})
+		if err != nil {
+			return err
+		}
+		target = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(body), Size: int64(len(body))}
+		if err := v.file(blobPath(target.Digest), body); err != nil {
+			return err
+		}
 	}
-	target := ocispec.Descriptor{MediaType: x.img.Target.MediaType, Digest: x.img.Target.Digest, Size: x.img.Target.Size}
+	// The list for those who read no index has one image a name: the host's.
+	img := x.imgs[0]
+	if best, err := pick("", x.imgs, new(oci.HostPlatform())); err == nil {
+		img = best
+	}
+	v.list(img, x.ref)
+	if x.ref != nil {
+		target.Annotations = map[string]string{"io.containerd.image.name": x.ref.String(), ocispec.AnnotationRefName: x.ref.Tag()}
+	}
+	v.index = append(v.index, target)
+	return nil
+}
+
+// image writes an image, and returns its manifest.
+func (v *saver) image(img *Image) (target ocispec.Descriptor, err error) {
+	m, err := v.s.manifest(v.ctx, img.Target)
+	if err != nil {
+		return target, err
+	}
+	layers, same, err := v.layers(m, img)
+	if err != nil {
+		return target, err
+	}
+	target = ocispec.Descriptor{MediaType: img.Target.MediaType, Digest: img.Target.Digest, Size: img.Target.Size}
 	body, err := content.ReadBlob(v.ctx, v.s.store.Content, target, oci.MaxManifest)
 	if err == nil && !same {
 		target, body, err = oci.NewManifest(m.Config, layers, m.Annotations)
 	}
 	if err != nil {
-		return err
+		return target, err
 	}
 	for _, l := range layers {
 		if err := v.blob(l); err != nil {
-			return err
+			return target, err
 		}
 	}
 	if err := v.blob(m.Config); err != nil {
-		return err
+		return target, err
 	}
 	if err := v.file(blobPath(target.Digest), body); err != nil {
-		return err
+		return target, err
 	}
-	entry := v.images[x.img.ID]
-	if entry == nil {
-		entry = &savedImage{Config: blobPath(m.Config.Digest), Layers: []string{}}
+	if v.images[img.ID] == nil {
+		entry := &savedImage{Config: blobPath(m.Config.Digest), Layers: []string{}}
 		for _, l := range layers {
 			entry.Layers = append(entry.Layers, blobPath(l.Digest))
 		}
-		v.images[x.img.ID] = entry
-		v.order = append(v.order, x.img.ID)
+		v.images[img.ID] = entry
 	}
-	p := x.img.Platform
-	target.Platform = &p
-	if x.ref != nil {
-		name := reference.FamiliarString(x.ref)
-		if !slices.Contains(entry.RepoTags, name) {
-			entry.RepoTags = append(entry.RepoTags, name)
-		}
-		target.Annotations = map[string]string{"io.containerd.image.name": x.ref.String(), ocispec.AnnotationRefName: x.ref.Tag()}
-		if n := len(layers); n > 0 {
-			repo := reference.FamiliarName(x.ref)
-			if v.repos[repo] == nil {
-				v.repos[repo] = map[string]string{}
-			}
-			v.repos[repo][x.ref.Tag()] = layers[n-1].Digest.Encoded()
-		}
+	target.Platform = new(img.Platform)
+	return target, nil
+}
+
+// list adds an image that was written, under a name if it has one, to what those
+// read who know no index.
+func (v *saver) list(img *Image, ref reference.NamedTagged) {
+	entry := v.images[img.ID]
+	if !slices.Contains(v.order, img.ID) {
+		v.order = append(v.order, img.ID)
 	}
-	v.index = append(v.index, target)
-	return nil
+	if ref == nil {
+		return
+	}
+	if name := reference.FamiliarString(ref); !slices.Contains(entry.RepoTags, name) {
+		entry.RepoTags = append(entry.RepoTags, name)
+	}
+	if n := len(entry.Layers); n > 0 {
+		repo := reference.FamiliarName(ref)
+		if v.repos[repo] == nil {
+			v.repos[repo] = map[string]string{}
+		}
+		v.repos[repo][ref.Tag()] = path.Base(entry.Layers[n-1])
+	}
 }
 
 func (v *saver) finish() error {
