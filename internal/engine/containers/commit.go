@@ -52,7 +52,7 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (string, error) {
 	}
 	id, err := s.o.Images.Commit(ctx, Commit{
 		Parent: img, Upper: filepath.Join(s.dataDir(c.id), upperName), Config: config,
-		Author: o.Author, Comment: o.Comment, CreatedBy: strings.TrimSpace(rec.Path + " " + strings.Join(rec.Args, " ")),
+		Author: o.Author, Comment: o.Comment, CreatedBy: strings.Join(rec.Config.Cmd, " "),
 		Ref: o.Ref, ContainerID: c.id,
 	})
 	if err != nil {

@@ -114,11 +114,12 @@ func (t *execTable) sweep(before time.Time) {
 	}
 }
 
-// ready refuses an exec in a container that cannot take one.
-func execReady(st *Status, id string) error {
+// execReady refuses an exec in a container that cannot take one; ref is what
+// docker calls it in only one of its sentences.
+func execReady(st *Status, id, ref string) error {
 	switch {
 	case st.Phase == Paused:
-		return errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", id)
+		return errs.Newf(errs.Conflict, "Container %s is paused, unpause the container before exec", ref)
 	case st.Phase == Restarting:
 		return errs.Newf(errs.Conflict, "Container %s is restarting, wait until the container is running", id)
 	case st.Phase != Running:
@@ -134,7 +135,7 @@ func (s *Service) ExecCreate(ctx context.Context, id string, r *container.ExecCr
 		return "", err
 	}
 	v := c.look()
-	if err := execReady(&v.st, c.id); err != nil {
+	if err := execReady(&v.st, c.id, id); err != nil {
 		return "", err
 	}
 	if r == nil || len(r.Cmd) == 0 {
@@ -251,7 +252,7 @@ func errorStream(err error, tty bool) io.ReadCloser {
 // beginExec makes sure that an exec is run once, in a container that can.
 func (s *Service) beginExec(e *execProc) (*Record, error) {
 	v := e.c.look()
-	if err := execReady(&v.st, e.c.id); err != nil {
+	if err := execReady(&v.st, e.c.id, e.c.id); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()

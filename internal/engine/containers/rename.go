@@ -26,7 +26,7 @@ func (s *Service) Rename(ctx context.Context, id, to string) error {
 	case old == to:
 		return errs.New(errs.Invalid, "Renaming a container with the same name as its current name")
 	case !ids.ValidName(to):
-		return errs.Newf(errs.Invalid, "Error when allocating new name: Invalid container name (%s), only %s are allowed", to, ids.NamePattern)
+		return errs.Newf(errs.Invalid, "Error when allocating new name: Invalid container name (/%s), only %s are allowed", to, ids.NamePattern)
 	}
 	if err := s.index.reserve(to, c.id); err != nil {
 		return errs.Newf(errs.KindOf(err), "Error when allocating new name: %w", err)

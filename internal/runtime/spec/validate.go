@@ -120,7 +120,7 @@ func checkHealth(hc *container.HealthConfig) error {
 func checkUnsupported(h *container.HostConfig) error {
 	switch {
 	case !h.Isolation.IsDefault():
-		return errs.Newf(errs.Invalid, "invalid isolation '%s' on linux", h.Isolation)
+		return errs.Newf(errs.Invalid, "invalid isolation (%s): linux only supports 'default'", h.Isolation)
 	case h.Cgroup != "":
 		return errs.Newf(errs.Unsupported, "cgroup %q: joining another container's cgroup is not supported", h.Cgroup)
 	case !h.UsernsMode.Valid():

@@ -177,7 +177,8 @@ func parseList(s string) (map[int]bool, error) {
 
 func checkBlkio(r *container.Resources, host HostFacts) (warnings []string, err error) {
 	has := host.Cgroups
-	if r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
+	// As docker does: what is discarded may be anything.
+	if has.BlkioWeight && r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
 		return nil, errs.New(errs.Invalid, "Range of blkio weight is from 10 to 1000")
 	}
 	for _, w := range r.BlkioWeightDevice {

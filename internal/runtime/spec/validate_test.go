@@ -71,7 +71,7 @@ func TestValidateRefuses(t *testing.T) {
 		{``, `{"CgroupnsMode":"some"}`, errs.Invalid, "invalid cgroup namespace mode"},
 		{``, `{"UsernsMode":"remap"}`, errs.Invalid, "invalid user namespace mode"},
 		{``, `{"Runtime":"runsc"}`, errs.Invalid, "unknown or invalid runtime name: runsc"},
-		{``, `{"Isolation":"hyperv"}`, errs.Invalid, "invalid isolation 'hyperv' on linux"},
+		{``, `{"Isolation":"hyperv"}`, errs.Invalid, "invalid isolation (hyperv): linux only supports 'default'"},
 		{``, `{"StorageOpt":{"size":"1G","inodes":"9"}}`, errs.Invalid, "invalid --storage-opt: unknown option inodes"},
 		{``, `{"StorageOpt":{"size":"lots"}}`, errs.Invalid, "invalid --storage-opt size=lots: invalid size: 'lots'"},
 		{``, `{"StorageOpt":{"size":"-1"}}`, errs.Invalid, "invalid --storage-opt size=-1"},
