@@ -401,7 +401,11 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	lctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	d.rooms.Push(func() { cancel(errors.New("the daemon stops")) })
-	launcher, err := newStepLauncher(lctx, d.shim, d.users, d.log)
+	maps, err := mapsMemory(d.users)
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := newStepLauncher(lctx, d.shim, steps{d.users, maps}, d.log)
 	if err != nil {
 		return nil, err
 	}

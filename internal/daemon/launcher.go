@@ -21,7 +21,7 @@ import (
 // runtime.Runtime.
 type stepLauncher struct {
 	rt    runtime.Runtime
-	users *userns.Map // of the steps' user namespaces; nil: the host's
+	steps steps
 	log   *slog.Logger
 
 	mu    sync.Mutex // guards waits
@@ -31,12 +31,12 @@ type stepLauncher struct {
 type stepKey struct{ id, execID string }
 
 // newStepLauncher watches the runtime's exits until ctx ends.
-func newStepLauncher(ctx context.Context, rt runtime.Runtime, users *userns.Map, log *slog.Logger) (*stepLauncher, error) {
+func newStepLauncher(ctx context.Context, rt runtime.Runtime, steps steps, log *slog.Logger) (*stepLauncher, error) {
 	exits, err := rt.Events(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &stepLauncher{rt: rt, users: users, log: log, waits: map[stepKey]chan build.Exit{}}
+	l := &stepLauncher{rt: rt, steps: steps, log: log, waits: map[stepKey]chan build.Exit{}}
 	go l.watch(exits)
 	return l, nil
 }
@@ -93,11 +93,15 @@ func stepUser(spec string) *runtime.User {
 }
 
 func (l *stepLauncher) Run(ctx context.Context, r *build.Run) (<-chan build.Exit, error) {
+	spec, err := l.steps.remapped(r)
+	if err != nil {
+		return nil, err
+	}
 	k := stepKey{id: r.ID}
 	ch := l.expect(k)
-	_, err := l.rt.Start(ctx, &runtime.Launch{
+	_, err = l.rt.Start(ctx, &runtime.Launch{
 		ID:   r.ID,
-		Spec: remappedStep(r, l.users),
+		Spec: spec,
 		Rootfs: &runtime.Rootfs{
 			Lower: r.Rootfs.Lower, Upper: r.Rootfs.Upper, Work: r.Rootfs.Work,
 			Volatile: r.Rootfs.Volatile, Bind: r.Rootfs.Bind, Inside: true,

@@ -47,7 +47,7 @@ func (r *lateRuntime) Delete(ctx context.Context, _ string) error {
 // A step whose start was cut off does not run on without what it stands on.
 func TestCancelledStepIsEnded(t *testing.T) {
 	rt := &lateRuntime{}
-	l, err := newStepLauncher(t.Context(), rt, nil, slog.New(slog.DiscardHandler))
+	l, err := newStepLauncher(t.Context(), rt, steps{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,9 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -80,24 +83,57 @@ func mapsMemory(m *userns.Map) (bool, error) {
 	return mnt.MapOwners(fd, ns, false) == nil, nil
 }
 
-// remappedStep puts a build step in a user namespace, unless it is allowed to be
-// root on the host.
-func remappedStep(r *build.Run, users *userns.Map) *specs.Spec {
-	if users == nil || r.Insecure {
-		return r.Spec
+// steps says how build steps are put in user namespaces.
+type steps struct {
+	users      *userns.Map // nil: they are not
+	mapsMemory bool        // see mapsMemory
+}
+
+// remapped is a step's specification in a user namespace, unless it is allowed to
+// be root on the host.
+func (st steps) remapped(r *build.Run) (*specs.Spec, error) {
+	if st.users == nil || r.Insecure {
+		return r.Spec, nil
 	}
 	s := *r.Spec
 	l := *s.Linux
 	s.Linux = &l
 	l.Namespaces = append(slices.Clone(l.Namespaces), specs.LinuxNamespace{Type: specs.UserNamespace})
-	l.UIDMappings, l.GIDMappings = users.UIDs, users.GIDs
+	l.UIDMappings, l.GIDMappings = st.users.UIDs, st.users.GIDs
 	s.Mounts = slices.Clone(s.Mounts)
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
-		// All that a step is given is BuildKit's own, with the owners that it shall see.
-		if m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
-			m.Options = append(slices.Clone(m.Options), "idmap")
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
 		}
+		// All that a step is given is BuildKit's own, with the owners that it shall see.
+		var fs unix.Statfs_t
+		if !st.mapsMemory && unix.Statfs(m.Source, &fs) == nil && fs.Type == unix.TMPFS_MAGIC {
+			if err := giveAway(m.Source, *st.users); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		m.Options = append(slices.Clone(m.Options), "idmap")
 	}
-	return &s
+	return &s, nil
+}
+
+// giveAway changes the owners of what was made for one step (its secrets, its
+// hosts) where they cannot be mapped.
+func giveAway(dir string, users userns.Map) error {
+	return filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(p, &st)
+		}
+		if err != nil {
+			return err
+		}
+		uid, gid, ok := users.Outside(st.Uid, st.Gid)
+		if !ok {
+			return errs.Newf(errs.Invalid, "owner %d:%d of %s is not mapped in user namespaces", st.Uid, st.Gid, p)
+		}
+		return os.Lchown(p, uid, gid)
+	})
 }

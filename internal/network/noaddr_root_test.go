@@ -99,7 +99,7 @@ func TestANetworkWithoutAddresses(t *testing.T) {
 				}
 				pid, st := l.process(a), a.State()
 				l.restart()
-				again, err := l.AdoptSandbox(t.Context(), st, pid)
+				again, err := l.AdoptSandbox(t.Context(), st, pid, 0)
 				if err != nil {
 					t.Fatal(err)
 				}

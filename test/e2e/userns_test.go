@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/skiff-containers/skiff/test/harness"
 )
@@ -174,7 +175,12 @@ func remapNetworks(t *testing.T, d *harness.Daemon) {
 	port := freePort(t)
 	d.Run("docker", "run", "-d", "--name", "web", "--network", "back", "-p", "127.0.0.1:"+port+":80", "busybox", "sh", "-c", "echo hello > /var/www/index.html; exec httpd -f -p 80 -h /var/www")
 	defer d.Run("docker", "rm", "-f", "web")
-	want(t, "published", d.Run("/bin/busybox", "wget", "-qO-", "http://127.0.0.1:"+port+"/index.html"), "hello")
+	harness.Eventually(t, 20*time.Second, func() string { // it has to listen first
+		if r := d.Try("", "/bin/busybox", "wget", "-qO-", "http://127.0.0.1:"+port+"/index.html"); r.Out() != "hello" {
+			return "published: " + r.Stdout + r.Stderr
+		}
+		return ""
+	})
 	want(t, "by name", d.Run("docker", "run", "--rm", "--network", "back", "busybox", "wget", "-qO-", "http://web/index.html"), "hello")
 	want(t, "ping", d.Run("docker", "run", "--rm", "--network", "back", "busybox", "sh", "-c", "ping -c1 web >/dev/null && echo pong"), "pong")
 	want(t, "none", d.Run("docker", "run", "--rm", "--network", "none", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "sh", "-c", "cat /proc/sys/net/ipv4/ip_forward; ls /sys/class/net"), "1\nlo")
