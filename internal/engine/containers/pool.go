@@ -1,6 +1,8 @@
 package containers
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -64,15 +66,18 @@ func (p *pool) take(dir string) error {
 	return prepare(dir)
 }
 
+// prepare makes a writable layer, or what is missing of it.
 func prepare(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
 	// The upper directory becomes the container's "/": its mode shows there.
-	if err := os.Mkdir(filepath.Join(dir, upperName), 0o755); err != nil {
-		return err
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{{dir, 0o700}, {filepath.Join(dir, upperName), 0o755}, {filepath.Join(dir, workName), 0o700}} {
+		if err := os.Mkdir(d.path, d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	return os.Mkdir(filepath.Join(dir, workName), 0o700)
+	return nil
 }
 
 // refill prepares in the background what is missing.

@@ -1,6 +1,10 @@
 package containers
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/moby/moby/api/types/container"
@@ -49,6 +53,28 @@ func (s *Service) makeLayer(dir string, size uint64) error {
 		return err
 	}
 	return s.o.Quotas.Limit(size, filepath.Join(dir, upperName), filepath.Join(dir, workName))
+}
+
+// mendLayer makes what is missing of a recorded container's writable layer. Only
+// the record is on the disk when a container is acknowledged: the directories
+// follow, and the machine may go down in between.
+func (s *Service) mendLayer(ctx context.Context, rec *Record) {
+	dir := s.dataDir(rec.ID)
+	upper, work := filepath.Join(dir, upperName), filepath.Join(dir, workName)
+	_, uerr := os.Lstat(upper)
+	_, werr := os.Lstat(work)
+	if !errors.Is(uerr, fs.ErrNotExist) && !errors.Is(werr, fs.ErrNotExist) {
+		return
+	}
+	s.log.WarnContext(ctx, "the machine went down before a container's writable layer was on the disk: what is missing of it is made anew",
+		"container", rec.ID, "name", rec.Name)
+	err := prepare(dir)
+	if err == nil && rec.LayerSize > 0 && uerr != nil {
+		err = s.o.Quotas.Limit(rec.LayerSize, upper, work)
+	}
+	if err != nil {
+		s.log.ErrorContext(ctx, "cannot make it", "container", rec.ID, "err", err)
+	}
 }
 
 // anySize stands for the limit of a layer that is not recorded any more.

@@ -32,6 +32,9 @@ func (s *Service) Restore(ctx context.Context) error {
 		s.take(ctx, &plan.fates[i])
 	}
 	for _, ft := range plan.fates {
+		if !ft.adopt && !ft.remove && !ft.rec.HostConfig.AutoRemove {
+			s.mendLayer(ctx, &ft.rec)
+		}
 		if err := s.settleFate(ctx, ft); err != nil {
 			s.log.ErrorContext(ctx, "cannot restore container", "container", ft.rec.ID, "name", ft.rec.Name, "err", err)
 		}

@@ -548,3 +548,38 @@ func TestImageRemovedByForce(t *testing.T) {
 	}
 	w.nothingLeft()
 }
+
+// TestLayersThatNeverReachedTheDisk: the machine went down after a container was
+// acknowledged, when only its record was on the disk.
+func TestLayersThatNeverReachedTheDisk(t *testing.T) {
+	for name, lose := range map[string]func(dir string) error{
+		"all of it":     os.RemoveAll,
+		"one directory": func(dir string) error { return os.Remove(filepath.Join(dir, workName)) },
+		"all that was in it": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, workName)), os.Remove(filepath.Join(dir, upperName)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			id := w.create("box")
+			small := w.create("small", withHost(func(h *container.HostConfig) { h.StorageOpt = map[string]string{"size": "16m"} }))
+			for _, id := range []string{id, small} {
+				if err := lose(w.dataDir(id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if name != "one directory" { // limits go with their directories
+				w.quotas.limits = map[string]uint64{}
+			}
+			w.rebooted()
+			for _, id := range []string{id, small} {
+				for _, d := range []string{upperName, workName} {
+					if _, err := os.Stat(filepath.Join(w.dataDir(id), d)); err != nil {
+						t.Error(err)
+					}
+				}
+				w.start(id)
+			}
+		})
+	}
+}
