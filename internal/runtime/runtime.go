@@ -119,8 +119,13 @@ type Exec struct {
 	User        *User          `json:"user,omitempty"`
 	// Seccomp confines it like the container's own process.
 	Seccomp *specs.LinuxSeccomp `json:"seccomp,omitempty"`
-	IO      IO                  `json:"io"`
-	Stdio   [3]*os.File         `json:"-"`
+	// So do these, unless the shim remembers what its specification said of them.
+	Personality  *specs.LinuxPersonality  `json:"personality,omitempty"`
+	MemoryPolicy *specs.LinuxMemoryPolicy `json:"memoryPolicy,omitempty"`
+	IntelRdt     *specs.LinuxIntelRdt     `json:"intelRdt,omitempty"`
+
+	IO    IO          `json:"io"`
+	Stdio [3]*os.File `json:"-"`
 }
 
 // Started tells of a process that runs.

@@ -55,25 +55,18 @@ func (s *setup) attributes() error {
 			return err
 		}
 	}
-	if w := s.req.Spec; w != nil {
-		return w.Linux.attributes()
-	}
-	return nil
-}
-
-func (k *kernel) attributes() error {
-	if k.Personality != "" {
+	if p.Personality != "" {
 		const linux32 = 0x8
 		domain := uintptr(0)
-		if k.Personality == specs.PerLinux32 {
+		if p.Personality == specs.PerLinux32 {
 			domain = linux32
 		}
 		if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, domain, 0, 0); errno != 0 {
-			return fmt.Errorf("personality %s: %w", k.Personality, errno)
+			return fmt.Errorf("personality %s: %w", p.Personality, errno)
 		}
 	}
-	if k.MemoryPolicy != nil {
-		return setMemoryPolicy(k.MemoryPolicy)
+	if p.MemoryPolicy != nil {
+		return setMemoryPolicy(p.MemoryPolicy)
 	}
 	return nil
 }

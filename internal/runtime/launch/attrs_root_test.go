@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime"
 )
 
 func TestScheduler(t *testing.T) {
@@ -64,6 +67,30 @@ func TestPersonality(t *testing.T) {
 	b = newBox(t, "true")
 	b.l.Spec.Linux.Personality = &specs.LinuxPersonality{Domain: "SVR4"}
 	b.fails("is not known")
+}
+
+// What holds for all of a container's processes holds for an exec.
+func TestExecIsLikeTheOthers(t *testing.T) {
+	b := newBox(t, "sleep 1000")
+	if err := b.start(); err != nil {
+		t.Fatal(err)
+	}
+	e := &runtime.Exec{
+		Process:     &specs.Process{Args: []string{"sh", "-c", "cat /proc/self/personality; head -1 /proc/self/numa_maps | cut -d ' ' -f 2"}, Cwd: "/", Env: []string{"PATH=/bin"}},
+		Personality: &specs.LinuxPersonality{Domain: specs.PerLinux32}, MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"},
+	}
+	want := "00000008\nbind:0\n"
+	if _, err := os.Stat("/proc/self/numa_maps"); err != nil { // the kernel has no NUMA policies
+		e.MemoryPolicy, want = nil, "00000008\n"
+		e.Process.Args = []string{"cat", "/proc/self/personality"}
+	}
+	if out, err := b.execAs(e, nil); err != nil || out != want {
+		t.Errorf("%q, %v, want %q", out, err, want)
+	}
+	e.Personality = &specs.LinuxPersonality{Domain: "SVR4"}
+	if _, err := b.execAs(e, nil); !errs.Is(err, errs.Invalid) {
+		t.Errorf("a personality that is not known: %v", err)
+	}
 }
 
 func TestMemoryPolicy(t *testing.T) {

@@ -21,7 +21,7 @@ func Check(l *runtime.Launch) error {
 		return errs.New(errs.Invalid, "start: the specification has no process or no linux section")
 	}
 	for _, err := range []error{
-		CheckProcess(s.Process), checkNamespaces(l), checkKernel(s.Linux), checkMounts(s), checkHooks(s.Hooks),
+		checkProcess(s.Process), checkNamespaces(l), checkKernel(s.Linux), checkMounts(s), checkHooks(s.Hooks),
 	} {
 		if err != nil {
 			return err
@@ -30,8 +30,15 @@ func Check(l *runtime.Launch) error {
 	return nil
 }
 
-// CheckProcess is [Check] for a process alone.
-func CheckProcess(p *specs.Process) error {
+// CheckExec is [Check] for one more process.
+func CheckExec(e *runtime.Exec) error {
+	if err := checkProcess(e.Process); err != nil {
+		return err
+	}
+	return checkForAll(e.Personality, e.MemoryPolicy)
+}
+
+func checkProcess(p *specs.Process) error {
 	if p == nil || len(p.Args) == 0 {
 		return errs.New(errs.Invalid, "no command")
 	}
@@ -87,18 +94,8 @@ func checkKernel(l *specs.Linux) error {
 	if l.MountLabel != "" && !selinuxEnabled() {
 		return errs.Newf(errs.Unsupported, "start: mount label %q: SELinux is not enabled on this host", l.MountLabel)
 	}
-	if p := l.Personality; p != nil {
-		switch {
-		case p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32:
-			return errs.Newf(errs.Invalid, "start: personality %q is not known", p.Domain)
-		case len(p.Flags) > 0:
-			return errs.Newf(errs.Invalid, "start: personality flags %v are not known", p.Flags)
-		}
-	}
-	if l.MemoryPolicy != nil {
-		if _, err := memoryMode(l.MemoryPolicy); err != nil {
-			return err
-		}
+	if err := checkForAll(l.Personality, l.MemoryPolicy); err != nil {
+		return err
 	}
 	if p := l.RootfsPropagation; p != "" {
 		if o := mnt.ParseOptions([]string{p}); o.Propagation == 0 {
@@ -106,6 +103,22 @@ func checkKernel(l *specs.Linux) error {
 		}
 	}
 	return nil
+}
+
+// checkForAll looks at what holds for all of a container's processes.
+func checkForAll(p *specs.LinuxPersonality, policy *specs.LinuxMemoryPolicy) error {
+	switch {
+	case p == nil:
+	case p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32:
+		return errs.Newf(errs.Invalid, "start: personality %q is not known", p.Domain)
+	case len(p.Flags) > 0:
+		return errs.Newf(errs.Invalid, "start: personality flags %v are not known", p.Flags)
+	}
+	if policy == nil {
+		return nil
+	}
+	_, err := memoryMode(policy)
+	return err
 }
 
 func checkMounts(s *specs.Spec) error {

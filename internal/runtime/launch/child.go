@@ -23,6 +23,7 @@ type Child struct {
 	PidFD int // non-blocking; the caller's to close
 	// Mounts is the mount namespace of one that was parked, once Go has succeeded.
 	Mounts *os.File
+	RDT    []string // directories to be removed with the container: see [LeaveRDT]
 
 	conn  *net.UnixConn
 	req   *request

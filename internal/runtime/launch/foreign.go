@@ -44,7 +44,7 @@ func MountRoot(fs *runtime.Rootfs, at string) (fd int, err error) {
 // Identify makes p run as u, who is looked up in the file system at root: its
 // numbers, its groups, and a HOME where there is none.
 func Identify(root int, u *runtime.User, p *specs.Process) error {
-	s := &setup{root: root, proc: -1, req: &request{User: u, Process: commandOf(p)}}
+	s := &setup{root: root, proc: -1, req: &request{User: u, Process: commandOf(p, nil, nil)}}
 	if err := s.identify(); err != nil {
 		return err
 	}

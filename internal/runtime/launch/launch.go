@@ -118,8 +118,6 @@ type kernel struct {
 	MaskedPaths       []string
 	ReadonlyPaths     []string
 	MountLabel        string
-	Personality       specs.LinuxPersonalityDomain
-	MemoryPolicy      *specs.LinuxMemoryPolicy
 }
 
 type command struct {
@@ -137,6 +135,8 @@ type command struct {
 	Scheduler       *specs.Scheduler
 	SelinuxLabel    string
 	CPUs            string // to be bound to
+	Personality     specs.LinuxPersonalityDomain
+	MemoryPolicy    *specs.LinuxMemoryPolicy
 }
 
 func worldOf(s *specs.Spec) *world {
@@ -145,11 +145,8 @@ func worldOf(s *specs.Spec) *world {
 		Linux: kernel{
 			Sysctl: s.Linux.Sysctl, Namespaces: s.Linux.Namespaces, Devices: s.Linux.Devices,
 			RootfsPropagation: s.Linux.RootfsPropagation, MaskedPaths: s.Linux.MaskedPaths, ReadonlyPaths: s.Linux.ReadonlyPaths,
-			MountLabel: s.Linux.MountLabel, MemoryPolicy: s.Linux.MemoryPolicy,
+			MountLabel: s.Linux.MountLabel,
 		},
-	}
-	if s.Linux.Personality != nil {
-		w.Linux.Personality = s.Linux.Personality.Domain
 	}
 	if s.Root != nil {
 		w.Root = *s.Root
@@ -160,11 +157,17 @@ func worldOf(s *specs.Spec) *world {
 	return w
 }
 
-func commandOf(p *specs.Process) *command {
-	return &command{
+// commandOf is a process with what its container's specification says of all of
+// its processes.
+func commandOf(p *specs.Process, personality *specs.LinuxPersonality, policy *specs.LinuxMemoryPolicy) *command {
+	c := &command{
 		p.ConsoleSize, p.User, p.Args, p.Env, p.Cwd, p.Capabilities, p.Rlimits, p.NoNewPrivileges,
-		p.ApparmorProfile, p.OOMScoreAdj, p.IOPriority, p.Scheduler, p.SelinuxLabel, "",
+		p.ApparmorProfile, p.OOMScoreAdj, p.IOPriority, p.Scheduler, p.SelinuxLabel, "", "", policy,
 	}
+	if personality != nil {
+		c.Personality = personality.Domain
+	}
+	return c
 }
 
 // An answer comes from the child: the terminal, the listener of its seccomp

@@ -195,12 +195,17 @@ func (b *box) fails(words string) {
 // exec runs one more process in the box.
 func (b *box) exec(p *specs.Process, prog *seccomp.Program) (string, error) {
 	b.t.Helper()
+	return b.execAs(&runtime.Exec{Process: p}, prog)
+}
+
+func (b *box) execAs(e *runtime.Exec, prog *seccomp.Program) (string, error) {
+	b.t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	e := &runtime.Exec{ContainerID: b.l.ID, ExecID: "e", Process: p}
+	e.ContainerID, e.ExecID = b.l.ID, "e"
 	c, err := b.h.Exec(e, prog, b.group, Streams{nil, w, w}, b.child.PID, b.child.PidFD, ProcessOptions{})
 	_ = w.Close()
 	if err != nil {

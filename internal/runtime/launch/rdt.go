@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,68 +18,114 @@ import (
 
 const resctrl = "/sys/fs/resctrl"
 
-// joinRDT makes a container's groups of Intel's resource director and opens the
-// files in which the child enters itself. undo removes what was made.
-func joinRDT(root, id string, want *specs.LinuxIntelRdt) (tasks []*os.File, undo func(), err error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil || root == resctrl && fs.Type != unix.RDTGROUP_SUPER_MAGIC {
-		return nil, nil, errs.Newf(errs.Unsupported, "start: intelRdt: no resctrl file system is mounted at %s", root)
+// An rdtEntry is a process's way into groups of Intel's resource director.
+type rdtEntry struct {
+	tasks []*os.File // in which the child enters itself
+	made  []string   // directories, outermost first
+	own   []string   // those of them that go with the container
+}
+
+func (e *rdtEntry) close() {
+	for _, f := range e.tasks {
+		_ = f.Close()
+	}
+}
+
+// undo removes what was made.
+func (e *rdtEntry) undo() {
+	for _, dir := range slices.Backward(e.made) {
+		_ = os.Remove(dir)
+	}
+}
+
+// joinRDT makes a container's groups and opens their files of tasks.
+func joinRDT(root, id string, want *specs.LinuxIntelRdt) (_ *rdtEntry, err error) {
+	if err := checkRDT(root); err != nil {
+		return nil, err
 	}
 	schemata, err := schemataOf(want)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var made []string
-	remove := func() {
-		for i := len(made) - 1; i >= 0; i-- {
-			_ = os.Remove(made[i])
-		}
-	}
+	e := &rdtEntry{}
 	defer func() {
 		if err != nil {
-			for _, f := range tasks {
-				_ = f.Close()
-			}
-			remove()
-			tasks = nil
+			e.close()
+			e.undo()
 		}
 	}()
 	group, err := rdtGroup(root, id, want)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	fresh := true
 	switch err := os.Mkdir(group, 0o755); {
 	case err == nil:
-		made = append(made, group)
+		e.made = append(e.made, group)
+		if want.ClosID == "" {
+			e.own = append(e.own, group)
+		}
 	case errors.Is(err, os.ErrExist):
 		fresh = false
 	default:
-		return nil, nil, fmt.Errorf("intelRdt: %w", err)
+		return nil, fmt.Errorf("intelRdt: %w", err)
 	}
 	if fresh && want.ClosID != "" && schemata == "" {
-		return tasks, remove, errs.Newf(errs.Invalid, "intelRdt: there is no class of service %q", want.ClosID)
+		return nil, errs.Newf(errs.Invalid, "intelRdt: there is no class of service %q", want.ClosID)
 	}
 	if err := settleSchemata(filepath.Join(group, "schemata"), schemata, fresh); err != nil {
-		return tasks, remove, err
+		return nil, err
 	}
+	if want.EnableMonitoring {
+		mon := monGroup(group, id)
+		if err := os.Mkdir(mon, 0o755); err != nil { // also one that is there: it is somebody else's
+			return nil, fmt.Errorf("intelRdt: %w", err)
+		}
+		e.made, e.own = append(e.made, mon), append(e.own, mon)
+	}
+	return e, e.open(group, id, want)
+}
+
+// enterRDT opens the files of tasks of the groups that a container is in.
+func enterRDT(root, id string, want *specs.LinuxIntelRdt) (*rdtEntry, error) {
+	if err := checkRDT(root); err != nil {
+		return nil, err
+	}
+	group, err := rdtGroup(root, id, want)
+	if err != nil {
+		return nil, err
+	}
+	e := &rdtEntry{}
+	if err := e.open(group, id, want); err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *rdtEntry) open(group, id string, want *specs.LinuxIntelRdt) error {
 	dirs := []string{group}
 	if want.EnableMonitoring {
-		mon := filepath.Join(group, "mon_groups", id)
-		if err := os.Mkdir(mon, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return tasks, remove, fmt.Errorf("intelRdt: %w", err)
-		}
-		made = append(made, mon)
-		dirs = append(dirs, mon)
+		dirs = append(dirs, monGroup(group, id))
 	}
 	for _, d := range dirs {
 		f, err := os.OpenFile(filepath.Join(d, "tasks"), os.O_WRONLY, 0)
 		if err != nil {
-			return tasks, remove, fmt.Errorf("intelRdt: %w", err)
+			return fmt.Errorf("intelRdt: %w", err)
 		}
-		tasks = append(tasks, f)
+		e.tasks = append(e.tasks, f)
 	}
-	return tasks, remove, nil
+	return nil
+}
+
+func monGroup(group, id string) string { return filepath.Join(group, "mon_groups", id) }
+
+func checkRDT(root string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil || root == resctrl && fs.Type != unix.RDTGROUP_SUPER_MAGIC {
+		return errs.Newf(errs.Unsupported, "start: intelRdt: no resctrl file system is mounted at %s", root)
+	}
+	return nil
 }
 
 // rdtGroup is the directory of a container's class of service.
@@ -148,32 +195,47 @@ func schemaTokens(line string) []string {
 	return out
 }
 
-// LeaveRDT removes what [Host.Start] made in resctrl, once the container has
-// ended. Without resctrl in its specification it does nothing.
-func LeaveRDT(s *specs.Spec, id string) error {
-	if s.Linux == nil || s.Linux.IntelRdt == nil {
-		return nil
-	}
-	return leaveRDT(resctrl, id, s.Linux.IntelRdt)
-}
-
-func leaveRDT(root, id string, want *specs.LinuxIntelRdt) error {
-	group, err := rdtGroup(root, id, want)
-	if err != nil {
-		return err
-	}
-	remove := func(dir string) error {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("intelRdt: %w", err)
-		}
-		return nil
-	}
+// LeaveRDT removes what [Host.Start] has made in resctrl, as [Child.RDT] tells,
+// once the container has ended.
+func LeaveRDT(made []string) error {
 	var all error
-	if want.EnableMonitoring {
-		all = remove(filepath.Join(group, "mon_groups", id))
-	}
-	if want.ClosID == "" {
-		all = errors.Join(all, remove(group))
+	for _, dir := range slices.Backward(made) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			all = errors.Join(all, fmt.Errorf("intelRdt: %w", err))
+		}
 	}
 	return all
+}
+
+// UpdateRDT changes the schemata of a container's group.
+func UpdateRDT(id string, old *specs.LinuxIntelRdt, l3, bandwidth string) (*specs.LinuxIntelRdt, error) {
+	return updateRDT(resctrl, id, old, l3, bandwidth)
+}
+
+func updateRDT(root, id string, old *specs.LinuxIntelRdt, l3, bandwidth string) (*specs.LinuxIntelRdt, error) {
+	if old == nil {
+		return nil, errs.New(errs.Invalid, "updating a non-existent Intel RDT configuration is not supported")
+	}
+	if err := checkRDT(root); err != nil {
+		return nil, err
+	}
+	group, err := rdtGroup(root, id, old)
+	if err != nil {
+		return nil, err
+	}
+	text, err := schemataOf(&specs.LinuxIntelRdt{L3CacheSchema: l3, MemBwSchema: bandwidth})
+	if err != nil {
+		return nil, err
+	}
+	if err := writeOnce(filepath.Join(group, "schemata"), text); err != nil {
+		return nil, fmt.Errorf("intelRdt: %w", err)
+	}
+	out := *old
+	if l3 != "" {
+		out.L3CacheSchema = l3
+	}
+	if bandwidth != "" {
+		out.MemBwSchema = bandwidth
+	}
+	return &out, nil
 }

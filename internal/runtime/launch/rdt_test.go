@@ -49,18 +49,15 @@ func TestRDT(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := rdt(t, "gold", "")
-			tasks, _, err := joinRDT(root, "id", &tc.want)
-			for _, f := range tasks {
-				_ = f.Close()
+			e, err := joinRDT(root, "id", &tc.want)
+			if err == nil {
+				e.close()
 			}
-			if tc.ok && (err != nil || len(tasks) != 1) || !tc.ok && !errs.Is(err, tc.kind) {
-				t.Errorf("error %v, %d files", err, len(tasks))
+			if tc.ok && (err != nil || len(e.tasks) != 1 || len(e.made)+len(e.own) > 0) || !tc.ok && !errs.Is(err, tc.kind) {
+				t.Errorf("error %v, %+v", err, e)
 			}
 			if _, err := os.Stat(filepath.Join(root, "silver")); err == nil {
 				t.Error("a group is left")
-			}
-			if err := leaveRDT(root, "id", &tc.want); tc.ok && err != nil {
-				t.Error(err)
 			}
 			if _, err := os.Stat(filepath.Join(root, "gold")); err != nil {
 				t.Error("a group that was there is gone")
@@ -74,7 +71,7 @@ func TestRDTMakesAndRemovesGroups(t *testing.T) {
 	want := &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f"}
 	// The kernel would have made the files of the new group: it fails here, and
 	// leaves nothing.
-	if _, _, err := joinRDT(root, "id", want); err == nil {
+	if _, err := joinRDT(root, "id", want); err == nil {
 		t.Error("it works without a kernel")
 	}
 	if _, err := os.Stat(filepath.Join(root, "id")); err == nil {
@@ -83,22 +80,65 @@ func TestRDTMakesAndRemovesGroups(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "id"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := leaveRDT(root, "id", want); err != nil {
+	for _, when := range []string{"made", "gone"} {
+		if err := LeaveRDT([]string{filepath.Join(root, "id")}); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		if _, err := os.Stat(filepath.Join(root, "id")); err == nil {
+			t.Error("the group is left")
+		}
+	}
+}
+
+// Groups that were there are not the container's, also those of its name.
+func TestRDTOfOthers(t *testing.T) {
+	root := rdt(t, "", "id", "gold/mon_groups/id")
+	e, err := joinRDT(root, "id", &specs.LinuxIntelRdt{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.close()
+	e.undo()
+	if len(e.own) > 0 {
+		t.Errorf("to be removed with the container: %v", e.own)
+	}
+	if _, err := os.Stat(filepath.Join(root, "id")); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(root, "id")); err == nil {
-		t.Error("the group is left")
+	if _, err := joinRDT(root, "id", &specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true}); err == nil {
+		t.Error("somebody's monitoring group is taken for its own")
 	}
-	if err := leaveRDT(root, "id", want); err != nil {
-		t.Errorf("a second time: %v", err)
+	// An exec goes to where the container is.
+	rdt := rdt(t, "gold", "gold/mon_groups/id")
+	e, err = enterRDT(rdt, "id", &specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true})
+	if err != nil || len(e.tasks) != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	e.close()
+	if _, err := enterRDT(rdt, "id", &specs.LinuxIntelRdt{}); err == nil {
+		t.Error("a group that is not there is entered")
+	}
+}
+
+func TestUpdateRDT(t *testing.T) {
+	root := rdt(t, "gold")
+	got, err := updateRDT(root, "id", &specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=50"}, "L3:0=3", "")
+	if err != nil || got.L3CacheSchema != "L3:0=3" || got.MemBwSchema != "MB:0=50" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(root, "gold/schemata")); err != nil || string(text[:7]) != "L3:0=3\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := updateRDT(root, "id", nil, "L3:0=3", ""); !errs.Is(err, errs.Invalid) {
+		t.Errorf("without a group: %v", err)
 	}
 }
 
 func TestRDTIsNotMounted(t *testing.T) {
-	if _, _, err := joinRDT(filepath.Join(t.TempDir(), "none"), "id", &specs.LinuxIntelRdt{}); !errs.Is(err, errs.Unsupported) {
+	if _, err := joinRDT(filepath.Join(t.TempDir(), "none"), "id", &specs.LinuxIntelRdt{}); !errs.Is(err, errs.Unsupported) {
 		t.Errorf("error is %v", err)
 	}
-	if err := LeaveRDT(&specs.Spec{Linux: &specs.Linux{}}, "id"); err != nil {
+	if err := LeaveRDT(nil); err != nil {
 		t.Error(err)
 	}
 }

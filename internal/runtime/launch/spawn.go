@@ -61,7 +61,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	spec := l.Spec
 	state := specs.State{Version: specs.Version, ID: l.ID, Status: specs.StateCreating, Bundle: o.Bundle, Annotations: spec.Annotations}
 	req := &request{
-		ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
+		ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process, spec.Linux.Personality, spec.Linux.MemoryPolicy), Rootfs: l.Rootfs, User: l.User, Seccomp: prog,
 		TTY: l.IO.TTY, Console: l.IO.Console, Init: l.Init, OwnIO: !l.IO.Passed,
 		MountPoint: o.MountPoint, Cgroups: h.Cgroups.Mounts(), CgroupPath: g.Path(),
 		Hooks: hookWorkOf(spec.Hooks, state), ByPage: l.Rootfs != nil && !mnt.OverlayTakesLayers(),
@@ -92,23 +92,18 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if ns.group >= 0 {
 		req.GroupNS = files.add(ns.group)
 	}
+	rdt := &rdtEntry{}
 	if spec.Linux.IntelRdt != nil {
-		var tasks []*os.File
-		var undo func()
-		if tasks, undo, err = joinRDT(resctrl, l.ID, spec.Linux.IntelRdt); err != nil {
+		if rdt, err = joinRDT(resctrl, l.ID, spec.Linux.IntelRdt); err != nil {
 			return nil, err
 		}
 		defer func() {
-			for _, f := range tasks {
-				_ = f.Close()
-			}
+			rdt.close()
 			if err != nil {
-				undo()
+				rdt.undo()
 			}
 		}()
-		for _, f := range tasks {
-			req.Tasks = append(req.Tasks, files.add(int(f.Fd())))
-		}
+		req.enter(rdt, files)
 	}
 	s := &spawning{host: h, req: req, group: g, ns: ns, files: files, streams: streams, offsets: spec.Linux.TimeOffsets}
 	if ns.user >= 0 || slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool { return len(m.UIDMappings) > 0 }) {
@@ -127,7 +122,7 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 	if err != nil {
 		return nil, err
 	}
-	c.hooks, c.state = spec.Hooks, state
+	c.hooks, c.state, c.RDT = spec.Hooks, state, rdt.own
 	c.state.Pid = c.PID
 	if err := moveDevices(c.PID, spec.Linux.NetDevices); err != nil {
 		c.discard()
@@ -139,11 +134,11 @@ func (h *Host) Start(l *runtime.Launch, prog *seccomp.Program, g *cgroup.Group, 
 // Exec clones one more process into the container whose first process pid is;
 // pidfd refers to it.
 func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, streams Streams, pid, pidfd int, o ProcessOptions) (*Child, error) {
-	if err := CheckProcess(e.Process); err != nil {
+	if err := CheckExec(e); err != nil {
 		return nil, err
 	}
 	req := &request{
-		ID: e.ContainerID, Exec: true, Process: commandOf(e.Process), User: e.User, Seccomp: prog,
+		ID: e.ContainerID, Exec: true, Process: commandOf(e.Process, e.Personality, e.MemoryPolicy), User: e.User, Seccomp: prog,
 		TTY: e.IO.TTY, Console: e.IO.Console, OwnIO: !e.IO.Passed,
 	}
 	ns := &namespaces{user: -1, time: -1, mount: -1}
@@ -166,6 +161,14 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 	s := &spawning{host: h, req: req, group: g, ns: ns, files: &inherited{fdJoin, []int{pidfd, root}}, streams: streams}
 	o.into(req, s.files)
 	defer goruntime.KeepAlive(o.Files)
+	if e.IntelRdt != nil {
+		rdt, err := enterRDT(resctrl, e.ContainerID, e.IntelRdt)
+		if err != nil {
+			return nil, err
+		}
+		defer rdt.close()
+		req.enter(rdt, s.files)
+	}
 	if a := e.Process.ExecCPUAffinity; a != nil {
 		s.processors, req.Process.CPUs = a.Initial, a.Final
 	}
@@ -183,6 +186,13 @@ func (h *Host) Exec(e *runtime.Exec, prog *seccomp.Program, g *cgroup.Group, str
 	}
 	c.state = specs.State{Version: specs.Version, ID: e.ContainerID, Status: specs.StateRunning, Pid: pid}
 	return c, nil
+}
+
+// enter has the child enter itself in groups of resctrl.
+func (r *request) enter(e *rdtEntry, files *inherited) {
+	for _, f := range e.tasks {
+		r.Tasks = append(r.Tasks, files.add(int(f.Fd())))
+	}
 }
 
 // inherited are the descriptors that a child gets beside the fixed ones.

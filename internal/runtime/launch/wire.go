@@ -248,12 +248,6 @@ func worldFields(c *coder, w *world) {
 	texts(c, &k.MaskedPaths)
 	texts(c, &k.ReadonlyPaths)
 	text(c, &k.MountLabel)
-	text(c, &k.Personality)
-	maybe(c, &k.MemoryPolicy, func(c *coder, p *specs.LinuxMemoryPolicy) {
-		text(c, &p.Mode)
-		text(c, &p.Nodes)
-		list(c, &p.Flags, text[specs.MemoryPolicyFlagType])
-	})
 }
 
 func pairs(c *coder, p *map[string]string) {
@@ -325,4 +319,10 @@ func commandFields(c *coder, p *command) {
 	})
 	text(c, &p.SelinuxLabel)
 	text(c, &p.CPUs)
+	text(c, &p.Personality)
+	maybe(c, &p.MemoryPolicy, func(c *coder, p *specs.LinuxMemoryPolicy) {
+		text(c, &p.Mode)
+		text(c, &p.Nodes)
+		list(c, &p.Flags, text[specs.MemoryPolicyFlagType])
+	})
 }

@@ -197,7 +197,7 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 	if c.Ticks, err = proc.StartTicks(started.PID); err != nil {
 		return nil, err
 	}
-	c.PID = started.PID
+	c.PID, c.RDT = started.PID, started.RDT
 	if err := c.save(); err != nil { // from here on delete finds the process
 		return nil, err
 	}

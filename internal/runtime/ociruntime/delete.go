@@ -104,7 +104,7 @@ func (a *app) destroy(ctx context.Context, c *container) error {
 	if err := g.Delete(); err != nil {
 		return err
 	}
-	if err := launch.LeaveRDT(c.Spec, c.ID); err != nil {
+	if err := launch.LeaveRDT(c.RDT); err != nil {
 		a.log.Warn(err.Error())
 	}
 	a.poststop(ctx, c)

@@ -131,7 +131,11 @@ func (c *container) enter(ctx context.Context, p *specs.Process, groups []string
 		return nil, errNotRunning()
 	}
 	defer func() { _ = unix.Close(pidfd) }()
-	e := &runtime.Exec{ContainerID: c.ID, Process: p, IO: runtime.IO{TTY: p.Terminal}}
+	linux := c.Spec.Linux
+	e := &runtime.Exec{
+		ContainerID: c.ID, Process: p, IO: runtime.IO{TTY: p.Terminal},
+		Personality: linux.Personality, MemoryPolicy: linux.MemoryPolicy, IntelRdt: linux.IntelRdt,
+	}
 	if size, err := unix.IoctlGetWinsize(int(os.Stdin.Fd()), unix.TIOCGWINSZ); err == nil && p.Terminal && p.ConsoleSize == nil {
 		e.IO.Console = [2]uint{uint(size.Row), uint(size.Col)} // the caller's
 	}

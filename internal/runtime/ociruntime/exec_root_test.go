@@ -154,3 +154,14 @@ func TestUpdateKeepsLimits(t *testing.T) {
 		t.Errorf("in force: %q", out)
 	}
 }
+
+func TestExecPersonality(t *testing.T) {
+	c := newCLI(t)
+	s := runtimetest.Spec("thirtytwo", "sleep", "1000")
+	s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+	c.made("thirtytwo", c.bundle(s))
+	c.run("start", "thirtytwo")
+	if out := c.run("exec", "thirtytwo", "cat", "/proc/self/personality"); out != "00000008\n" {
+		t.Errorf("personality %q", out)
+	}
+}

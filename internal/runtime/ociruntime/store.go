@@ -42,7 +42,8 @@ type record struct {
 	Cgroup  string      `json:"cgroup"` // by name: see cgroup.System.Open
 	Spec    *specs.Spec `json:"spec"`   // as it was when the container was created
 	// NoNewKeyring tells that it has its creator's session keyring, and its execs theirs.
-	NoNewKeyring bool `json:"noNewKeyring,omitempty"`
+	NoNewKeyring bool     `json:"noNewKeyring,omitempty"`
+	RDT          []string `json:"rdt,omitempty"` // see launch.LeaveRDT
 	// LatePIDs is the limit of processes of an update between create and start.
 	LatePIDs string `json:"latePIDs,omitempty"`
 }

@@ -13,17 +13,17 @@ import (
 
 // aftermath is what a specification wants to be done once its container is gone.
 type aftermath struct {
-	Poststop    []specs.Hook         `json:"poststop,omitempty"`
-	Annotations map[string]string    `json:"annotations,omitempty"` // told to the hooks
-	IntelRdt    *specs.LinuxIntelRdt `json:"intelRdt,omitempty"`
+	Poststop    []specs.Hook      `json:"poststop,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"` // told to the hooks
+	RDT         []string          `json:"rdt,omitempty"`         // see launch.LeaveRDT
 }
 
 func aftermathOf(l *runtime.Launch) *aftermath {
-	a := &aftermath{Annotations: l.Spec.Annotations, IntelRdt: l.Spec.Linux.IntelRdt}
+	a := &aftermath{Annotations: l.Spec.Annotations}
 	if h := l.Spec.Hooks; h != nil {
 		a.Poststop = h.Poststop
 	}
-	if l.External != nil || len(a.Poststop) == 0 && a.IntelRdt == nil {
+	if l.External != nil || len(a.Poststop) == 0 && l.Spec.Linux.IntelRdt == nil {
 		return nil // another runtime does so itself
 	}
 	return a
@@ -34,7 +34,7 @@ func (s *server) afterEnd(id string, a *aftermath) {
 	if a == nil {
 		return
 	}
-	s.warn(id, launch.LeaveRDT(&specs.Spec{Linux: &specs.Linux{IntelRdt: a.IntelRdt}}, id))
+	s.warn(id, launch.LeaveRDT(a.RDT))
 	state := &specs.State{Version: specs.Version, ID: id, Status: specs.StateStopped, Annotations: a.Annotations}
 	for _, h := range a.Poststop {
 		s.warn(id, launch.RunHooks(context.Background(), "poststop", []specs.Hook{h}, state))

@@ -31,6 +31,7 @@ type record struct {
 
 	External *runtime.External `json:"external,omitempty"`
 	After    *aftermath        `json:"after,omitempty"`
+	ForAll   *forAll           `json:"forAll,omitempty"`
 
 	Exit *runtime.Exit `json:"exit,omitempty"`
 

@@ -87,6 +87,7 @@ func execBox(t *testing.T, c *Client, e *runtime.Exec) (string, runtime.Exit) {
 func TestExecInside(t *testing.T) {
 	c, lower := shimOf(t), runtimetest.Rootfs(t)
 	l := runtimetest.Launch(t, lower, "host", "sleep", "1000")
+	l.Spec.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 	st := begin(t, c, l)
 	profile := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"unshare"}, Action: specs.ActErrno}}}
 	for i, tc := range []struct {
@@ -101,6 +102,7 @@ func TestExecInside(t *testing.T) {
 		{"unshare -n true 2>&1 | grep -c 'not permitted'", "1\n", func(e *runtime.Exec) { e.Seccomp = profile }},
 		{"grep -E 'CapEff|CapInh' /proc/self/status", "CapInh:\t0000000000000000\nCapEff:\t00000000a80425fb\n", nil},
 		{"tty; stty size", "/dev/pts/0\r\n10 20\r\n", func(e *runtime.Exec) { e.IO.TTY, e.IO.Console = true, [2]uint{10, 20} }},
+		{"cat /proc/self/personality", "00000008\n", nil}, // remembered by the shim
 		{"pwd", "/tmp\n", func(e *runtime.Exec) { e.Process.Cwd = "/tmp" }},
 	} {
 		p := *l.Spec.Process

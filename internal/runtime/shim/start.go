@@ -64,7 +64,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 	}
 	p := &process{
 		hub: h, child: true, done: make(chan struct{}),
-		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Name(), OwnPIDs: c.own, External: l.External, After: after},
+		rec: record{ID: l.ID, IO: l.IO, Log: l.Log, Cgroup: group.Name(), OwnPIDs: c.own, External: l.External, After: after, ForAll: forAllOf(l)},
 	}
 	var ready *launch.Parked
 	clone := func(streams launch.Streams) (*newborn, error) { return s.spawn(c, l, prog, streams, &ready) }
@@ -234,6 +234,9 @@ func (s *server) run(ctx context.Context, c *container, p *process, passed [3]*o
 		return err
 	}
 	p.pidfd = os.NewFile(uintptr(child.pidfd), "pidfd")
+	if p.rec.After != nil {
+		p.rec.After.RDT = child.rdt
+	}
 	// After its end: a shim that is killed in the middle of this leaves none unknown.
 	undo.Push(func() { _ = os.Remove(p.rec.path(c.dir)); _ = os.Remove(p.rec.draft(c.dir)) })
 	undo.Push(func() { s.discard(c, p, child) })
@@ -300,10 +303,11 @@ type newborn struct {
 	late       *launch.Child // has them once it is finished
 	finish     func(context.Context) (console *os.File, err error)
 	abort      func()
+	rdt        []string
 }
 
 func cloned(child *launch.Child, mounts *os.File) *newborn {
-	n := &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort}
+	n := &newborn{pid: child.PID, pidfd: child.PidFD, mounts: mounts, finish: child.Go, abort: child.Abort, rdt: child.RDT}
 	if mounts == nil {
 		n.late = child
 	}

@@ -32,6 +32,7 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 			return none, err
 		}
 	}
+	c.main.rec.ForAll.add(e)
 	p, err := s.reserveExec(c, e)
 	if err != nil {
 		return none, err

@@ -59,7 +59,7 @@ func FuzzMessage(f *testing.F) {
 		s := &server{host: &launch.Host{Cgroups: &cgroup.System{}}, profiles: make(map[specs.LinuxSeccompAction]*seccomp.Program)}
 		if checkExec(req.Exec) == nil {
 			_ = req.Exec.Process.Args[0]
-			_ = launch.CheckProcess(req.Exec.Process)
+			_ = launch.CheckExec(req.Exec)
 			_, _ = s.profile(req.Exec.Seccomp)
 		}
 		if checkLaunch(req.Launch) == nil {
