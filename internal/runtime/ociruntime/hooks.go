@@ -4,6 +4,8 @@ package ociruntime
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -11,7 +13,7 @@ import (
 )
 
 // The launcher runs the hooks that belong to creating a container. Here are
-// those that come later; neither kind can stop anything by failing.
+// those that come later.
 
 func (c *container) hookState(st status) *specs.State {
 	s := &specs.State{
@@ -23,17 +25,21 @@ func (c *container) hookState(st status) *specs.State {
 	return s
 }
 
-// poststart runs what is to run once the command does.
-func (a *app) poststart(ctx context.Context, c *container) {
-	if h := c.Spec.Hooks; h != nil {
-		if err := launch.RunHooks(ctx, "poststart", h.Poststart, c.hookState(running)); err != nil {
-			a.log.Warn(err.Error())
-		}
+// poststart runs what is to run once the command does. If that fails the
+// container is stopped.
+func (a *app) poststart(ctx context.Context, c *container) error {
+	if c.Spec.Hooks == nil {
+		return nil
 	}
+	err := launch.RunHooks(ctx, "poststart", c.Spec.Hooks.Poststart, c.hookState(running))
+	if err != nil {
+		err = errors.Join(fmt.Errorf("start container %s: %w", c.ID, err), c.killAndWait())
+	}
+	return err
 }
 
 // poststop runs what is to run once the container is gone: each hook, whatever
-// became of the one before.
+// became of the one before: the container is gone, so a failure is a warning.
 func (a *app) poststop(ctx context.Context, c *container) {
 	if c.Spec.Hooks == nil || c.PID == 0 {
 		return

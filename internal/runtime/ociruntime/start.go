@@ -65,6 +65,8 @@ func (a *app) open(ctx context.Context, c *container) error {
 		return err
 	}
 	a.settleScope(c)
-	a.poststart(ctx, c)
+	if err := a.poststart(ctx, c); err != nil {
+		return err
+	}
 	return n.relay(ctx, c)
 }
