@@ -288,8 +288,11 @@ func (s *setup) pivot() error {
 	}
 	if p := s.req.Spec.Linux.RootfsPropagation; p != "" {
 		o := mnt.ParseOptions([]string{p})
-		if o.Propagation == 0 {
+		switch o.Propagation {
+		case 0:
 			return fmt.Errorf("root propagation %q is not known", p)
+		case unix.MS_PRIVATE, unix.MS_SLAVE: // it is, and mounts in it may be shared
+			return nil
 		}
 		if err := mnt.SetAttr(s.root, 0, 0, o.Propagation, o.RecPropagation); err != nil {
 			return err

@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,10 +99,40 @@ func TestPropagation(t *testing.T) {
 		b.l.Spec.Mounts = append(b.l.Spec.Mounts, specs.Mount{Destination: "/" + p, Source: shared, Options: []string{"bind", p}})
 	}
 	b.prints("shared:\nmaster:\n\nunbindable\n")
-	for p, want := range map[string]string{"shared": "shared:\n", "rslave": "\n", "private": "\n", "unbindable": "unbindable\n"} {
+	for p, want := range map[string]string{"shared": "shared:\n", "rslave": "\n" /* an overlay's: nobody's slave */, "private": "\n", "unbindable": "unbindable\n"} {
 		b := newBox(t, `grep ' / / ' /proc/self/mountinfo | cut -d ' ' -f 7 | tr -d '0-9' | tr - ' ' | tr -d ' '`)
 		b.l.Spec.Linux.RootfsPropagation = p
 		b.prints(want)
+	}
+	// A root that is mounted on the host gets what is mounted there later.
+	for p, want := range map[string]string{"slave": "late\n", "rslave": "late\n", "private": "", "": ""} {
+		b := newBox(t, "read x < /fifo; ls /tmp")
+		root := b.l.Rootfs.Lower[0]
+		b.l.Rootfs = &runtime.Rootfs{Bind: root}
+		if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(root, unix.MNT_DETACH) }()
+		if err := unix.Mount("", root, "", unix.MS_SHARED, ""); err != nil {
+			t.Fatal(err)
+		}
+		b.l.Spec.Linux.RootfsPropagation = p
+		if err := b.start(); err != nil {
+			t.Fatal(err)
+		}
+		tmp := filepath.Join(root, "tmp")
+		if err := unix.Mount("tmpfs", tmp, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(tmp, "late"), nil, 0o600), os.WriteFile(filepath.Join(root, "fifo"), []byte("go\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if b.wait(); b.out.String() != want {
+			t.Errorf("%q: it sees %q, want %q", p, b.out.String(), want)
+		}
 	}
 	b = newBox(t, "true")
 	b.l.Spec.Linux.RootfsPropagation = "sideways"

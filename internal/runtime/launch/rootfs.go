@@ -52,7 +52,12 @@ func (s *setup) mountRoot() error {
 	if err := mnt.SetAttr(host, 0, 0, unix.MS_SLAVE, true); err != nil {
 		return err
 	}
-	if err := mnt.SetAttr(fd, 0, 0, unix.MS_PRIVATE, true); err != nil {
+	// Nor of what is mounted in the root; of the host's it gets what it asks for.
+	tie := uint64(unix.MS_PRIVATE)
+	if mnt.ParseOptions([]string{s.req.Spec.Linux.RootfsPropagation}).Propagation == unix.MS_SLAVE {
+		tie = unix.MS_SLAVE
+	}
+	if err := mnt.SetAttr(fd, 0, 0, tie, true); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
 	where := s.req.MountPoint
