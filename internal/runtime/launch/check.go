@@ -121,6 +121,13 @@ func checkForAll(p *specs.LinuxPersonality, policy *specs.LinuxMemoryPolicy) err
 	return err
 }
 
+func word(o mnt.Opt) string {
+	if o.Value == "" {
+		return o.Key
+	}
+	return o.Key + "=" + o.Value
+}
+
 func checkMounts(s *specs.Spec) error {
 	if len(s.Linux.Devices) > 0 && find(s, specs.UserNamespace) != nil && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
 		return path.Clean("/"+m.Destination) == "/dev"
@@ -131,6 +138,10 @@ func checkMounts(s *specs.Spec) error {
 		o := mnt.ParseOptions(m.Options)
 		bind := o.Bind || m.Type == "bind"
 		switch mapped := len(m.UIDMappings) + len(m.GIDMappings); {
+		case bind && len(o.Data) > 0:
+			return errs.Newf(errs.Invalid, "start: mount %s: option %q: a bind mount has none of a file system", m.Destination, word(o.Data[0]))
+		case o.Remount && (len(o.Data) > 0 || mapped > 0 || o.IDMap || o.Subpath != "" || o.CopyUp):
+			return errs.Newf(errs.Unsupported, "start: mount %s: remount changes flags, and nothing else", m.Destination)
 		case mapped > 0 && (len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0):
 			return errs.Newf(errs.Invalid, "start: mount %s: user and group ids must both be mapped", m.Destination)
 		case (mapped > 0 || o.IDMap) && !bind:

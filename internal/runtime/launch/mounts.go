@@ -25,7 +25,7 @@ func (s *setup) openSources() error {
 			continue
 		}
 		o := mnt.ParseOptions(m.Options)
-		if !o.Bind && m.Type != "bind" {
+		if !o.Bind && m.Type != "bind" || o.Remount {
 			continue
 		}
 		fd, err := mnt.CloneBelow(m.Source, o.Subpath, o.Recursive)
@@ -52,6 +52,9 @@ func (s *setup) mountAll() error {
 func (s *setup) mount(i int, m *mount) error {
 	dest := path.Clean("/" + m.Destination)
 	o := mnt.ParseOptions(m.Options)
+	if o.Remount {
+		return s.remount(dest, o)
+	}
 	// What covers ours is not ours: nothing may be made in a /dev of the host's.
 	switch dest {
 	case "/dev":
@@ -119,6 +122,22 @@ func (s *setup) mount(i int, m *mount) error {
 	return nil
 }
 
+// remount changes the flags of what the container has mounted at a place.
+func (s *setup) remount(dest string, o mnt.Options) error {
+	fd, err := mnt.OpenIn(s.root, dest, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := mnt.SetAttr(fd, o.Set, clears(o), 0, false); err != nil {
+		return fmt.Errorf("remount: %w", err)
+	}
+	if err := mnt.SetAttr(fd, o.RecSet, o.RecClear, 0, true); err != nil {
+		return fmt.Errorf("remount: %w", err)
+	}
+	return mnt.SetAttr(fd, 0, 0, o.Propagation, o.RecPropagation)
+}
+
 // inheritMode gives a tmpfs the permissions of the directory it covers, unless
 // its options say others: /tmp stays sticky.
 func inheritMode(fd, target int, data []mnt.Opt) error {
@@ -148,6 +167,15 @@ func (s *setup) attach(fd, target int, dest string, o mnt.Options) error {
 	return unix.Close(target)
 }
 
+// clears are the flags to clear of a mount that has some. Those of access times
+// cannot be changed half way: naming one clears the others.
+func clears(o mnt.Options) uint64 {
+	if o.Set&unix.MOUNT_ATTR__ATIME != 0 {
+		return o.Clear | unix.MOUNT_ATTR__ATIME
+	}
+	return o.Clear
+}
+
 func (s *setup) bind(fd int, dest string, o mnt.Options) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -160,11 +188,7 @@ func (s *setup) bind(fd int, dest string, o mnt.Options) error {
 	if err := s.outsideProc(target, dest); err != nil {
 		return err
 	}
-	// Access time flags cannot be changed half way: naming one clears the others.
-	if o.Set&unix.MOUNT_ATTR__ATIME != 0 {
-		o.Clear |= unix.MOUNT_ATTR__ATIME
-	}
-	if err := mnt.SetAttr(fd, o.Set, o.Clear, 0, false); err != nil {
+	if err := mnt.SetAttr(fd, o.Set, clears(o), 0, false); err != nil {
 		return err
 	}
 	if o.Propagation == 0 {

@@ -4,10 +4,13 @@ package mnt
 
 import "slices"
 
-// KnownOptions lists the words [ParseOptions] acts on itself; others go to the
-// file system as they are.
+// KnownOptions lists the words that are understood with every file system;
+// others go to it as they are.
 func KnownOptions() []string {
-	out := []string{"async", "bind", "defaults", "idmap", "nofail", "rbind", "ridmap", "tmpcopyup"}
+	out := []string{
+		"async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud", "mand", "nofail", "noiversion", "nolazytime", "nomand",
+		"rbind", "remount", "ridmap", "silent", "sync", "tmpcopyup",
+	}
 	for _, w := range []string{
 		"ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime", "diratime", "nosymfollow", "symfollow",
 		"noatime", "strictatime", "relatime", "atime", "norelatime", "nostrictatime", "private", "shared", "slave", "unbindable",

@@ -97,6 +97,9 @@ func TestParseOptions(t *testing.T) {
 			RecSet: unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_NOSUID, RecClear: unix.MOUNT_ATTR__ATIME,
 		}},
 		{[]string{"bind", "ridmap", "idmap", "tmpcopyup"}, Options{Bind: true, IDMap: true, CopyUp: true}},
+		{[]string{"bind", "remount", "ro"}, Options{Bind: true, Remount: true, Set: unix.MOUNT_ATTR_RDONLY}},
+		{[]string{"silent", "loud", "iversion", "noiversion", "nofail", "x-gvfs-hide", "nocopy"}, Options{}},
+		{[]string{"sync", "dirsync", "lazytime", "async"}, Options{Data: []Opt{{"dirsync", ""}, {"lazytime", ""}}}},
 		{[]string{"newinstance"}, Options{Data: []Opt{{"newinstance", ""}}}},
 		{[]string{"relatime", "rw", "defaults"}, Options{Clear: unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_RDONLY}},
 	} {

@@ -3,6 +3,7 @@
 package mnt
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ type Options struct {
 	Propagation      uint64 // MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0: not named
 	RecPropagation   bool
 	Bind, Recursive  bool
+	Remount          bool   // what is mounted there already is changed
 	CopyUp           bool   // tmpcopyup: a tmpfs starts with what it covers
 	Subpath          string // of what is mounted, resolved inside of it
 	IDMap, RecIDMap  bool   // owners are mapped (ridmap: below it too)
@@ -83,11 +85,21 @@ func ParseOptions(words []string) Options {
 			o.IDMap, o.RecIDMap = true, false
 		case "ridmap":
 			o.IDMap, o.RecIDMap = true, true
-		case "defaults", "async", "nofail", "":
+		case "remount":
+			o.Remount = true
+		case "async":
+			o.Data = slices.DeleteFunc(o.Data, func(d Opt) bool { return d == Opt{Key: "sync"} })
+		case "defaults", "":
+		case "silent", "loud", "iversion", "noiversion": // of mount(2): the kernel decides
+		case "auto", "noauto", "nofail", "nouser", "_netdev": // of fstab: for who mounts at boot
+		case "copy", "nocopy": // of engines, which have done so
 		default:
 			k, v, _ := strings.Cut(w, "=")
 			if k == SubpathOption {
 				o.Subpath = v
+				continue
+			}
+			if strings.HasPrefix(k, "x-") {
 				continue
 			}
 			o.Data = append(o.Data, Opt{k, v})
