@@ -4,6 +4,7 @@ package launch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -19,25 +20,41 @@ const capNames = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID S
 // capSet is a set of capabilities, one bit each.
 type capSet uint64
 
-func capsOf(names []string) (capSet, error) {
+// capsOf is the set of those that are known.
+func capsOf(names []string) (set capSet, unknown []string) {
 	known := strings.Fields(capNames)
-	var set capSet
-next:
 	for _, n := range names {
-		for i, k := range known {
-			if strings.EqualFold(n, "CAP_"+k) {
-				set |= 1 << i
-				continue next
+		if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(n, "CAP_"+k) }); i >= 0 {
+			set |= 1 << i
+		} else {
+			unknown = append(unknown, n)
+		}
+	}
+	return set, unknown
+}
+
+// Ungrantable lists the capabilities that a process asks for and that it will
+// not have: those nobody knows and, but for a user namespace, which has all of
+// its own, those that this program may not give.
+func Ungrantable(c *specs.LinuxCapabilities, userns bool) (out []string) {
+	if c == nil {
+		return nil
+	}
+	have := bounding()
+	for _, names := range [][]string{c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient} {
+		for _, n := range names {
+			set, unknown := capsOf([]string{n})
+			if (len(unknown) > 0 || !userns && set&^have != 0) && !slices.Contains(out, n) {
+				out = append(out, n)
 			}
 		}
-		return 0, fmt.Errorf("capability %q is not known", n)
 	}
-	return set, nil
+	return out
 }
 
 type capabilities struct{ bounding, effective, permitted, inheritable, ambient capSet }
 
-func parseCaps(c *specs.LinuxCapabilities) (*capabilities, error) {
+func parseCaps(c *specs.LinuxCapabilities) *capabilities {
 	if c == nil {
 		c = &specs.LinuxCapabilities{}
 	}
@@ -46,45 +63,36 @@ func parseCaps(c *specs.LinuxCapabilities) (*capabilities, error) {
 		to   *capSet
 		from []string
 	}{{&out.bounding, c.Bounding}, {&out.effective, c.Effective}, {&out.permitted, c.Permitted}, {&out.inheritable, c.Inheritable}, {&out.ambient, c.Ambient}} {
-		var err error
-		if *f.to, err = capsOf(f.from); err != nil {
-			return nil, err
-		}
+		*f.to, _ = capsOf(f.from) // whoever made this process has told of the others
 	}
 	// What this launcher itself lacks cannot be given; a container that asks for
 	// everything gets everything there is.
-	have, err := bounding()
-	if err != nil {
-		return nil, err
-	}
+	have := bounding()
 	out.bounding &= have
 	out.permitted &= have
 	out.effective &= out.permitted
 	out.inheritable &= have
 	out.ambient &= out.permitted & out.inheritable
-	return out, nil
+	return out
 }
 
-func bounding() (capSet, error) {
+func bounding() capSet {
 	var set capSet
 	for c := range 64 {
 		r, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
 		if err != nil {
-			return set, nil // the first number the kernel does not know
+			break // the first number the kernel does not know
 		}
 		if r == 1 {
 			set |= 1 << c
 		}
 	}
-	return set, nil
+	return set
 }
 
 // dropBounding takes from this thread, for good, what may never be gained.
 func (c *capabilities) dropBounding() error {
-	have, err := bounding()
-	if err != nil {
-		return err
-	}
+	have := bounding()
 	for i := range 64 {
 		if have&^c.bounding&(1<<i) == 0 {
 			continue

@@ -87,6 +87,11 @@ func checkNamespaces(l *runtime.Launch) error {
 	case s.Linux.RootfsPropagation != "":
 		return errs.New(errs.Invalid, "start: the root's propagation needs a mount namespace of the container's own")
 	}
+	for _, m := range s.Mounts {
+		if len(m.UIDMappings) > 0 || mnt.ParseOptions(m.Options).IDMap {
+			return errs.Newf(errs.Invalid, "start: mount %s: to map owners needs a mount namespace of the container's own", m.Destination)
+		}
+	}
 	return nil
 }
 
@@ -133,6 +138,11 @@ func checkMounts(s *specs.Spec) error {
 		return path.Clean("/"+m.Destination) == "/dev"
 	}) {
 		return errs.New(errs.Unsupported, "start: devices in a user namespace need a tmpfs at /dev")
+	}
+	for _, d := range s.Linux.Devices {
+		if _, ok := belowDev(d); !ok && find(s, specs.UserNamespace) != nil {
+			return errs.Newf(errs.Unsupported, "start: device %s: in a user namespace devices can be in /dev only", d.Path)
+		}
 	}
 	for _, m := range s.Mounts {
 		o := mnt.ParseOptions(m.Options)

@@ -40,7 +40,14 @@ func fillDev(dev int, devices []specs.LinuxDevice, pts bool, owner func(uid, gid
 		name         string
 		major, minor uint32
 	}
+	listed := make(map[string]bool) // the specification's word counts
+	for _, d := range devices {
+		listed[path.Clean("/"+d.Path)] = true
+	}
 	for _, d := range []std{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}} {
+		if listed["/dev/"+d.name] {
+			continue
+		}
 		if err := mknod(dev, d.name, unix.S_IFCHR|0o666, d.major, d.minor, uid, gid); err != nil {
 			return err
 		}
@@ -55,32 +62,53 @@ func fillDev(dev int, devices []specs.LinuxDevice, pts bool, owner func(uid, gid
 		}
 	}
 	for _, d := range devices {
-		if path.Clean(d.Path) == "/dev/ptmx" {
+		below, ok := belowDev(d)
+		if !ok || below == "ptmx" {
 			continue // the host's is of no use here: terminals are the container's own
 		}
-		uid, gid := 0, 0
-		if d.UID != nil {
-			uid = int(*d.UID)
-		}
-		if d.GID != nil {
-			gid = int(*d.GID)
-		}
+		uid, gid := ownerOf(d)
 		if uid, gid, err = owner(uid, gid); err != nil {
 			return fmt.Errorf("device %s: %w", d.Path, err)
 		}
-		if err := makeDevice(dev, d, uid, gid); err != nil {
+		if err := makeDevice(dev, below, unix.RESOLVE_NO_SYMLINKS, d, uid, gid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func makeDevice(dev int, d specs.LinuxDevice, uid, gid int) error {
-	below, ok := strings.CutPrefix(path.Clean("/"+d.Path), "/dev/")
-	if !ok {
-		return fmt.Errorf("device %s: not below /dev", d.Path)
+// makeOtherDevices makes those that are not in /dev. The way to them may lead
+// over links of the image, inside of the root.
+func (s *setup) makeOtherDevices() error {
+	for _, d := range s.req.Spec.Linux.Devices {
+		if _, ok := belowDev(d); ok {
+			continue
+		}
+		uid, gid := ownerOf(d)
+		if err := makeDevice(s.root, path.Clean("/"+d.Path), 0, d, uid, gid); err != nil {
+			return err
+		}
 	}
-	parent, _, err := mnt.Target(dev, path.Dir(below), true, unix.RESOLVE_NO_SYMLINKS)
+	return nil
+}
+
+func belowDev(d specs.LinuxDevice) (string, bool) {
+	return strings.CutPrefix(path.Clean("/"+d.Path), "/dev/")
+}
+
+func ownerOf(d specs.LinuxDevice) (uid, gid int) {
+	if d.UID != nil {
+		uid = int(*d.UID)
+	}
+	if d.GID != nil {
+		gid = int(*d.GID)
+	}
+	return uid, gid
+}
+
+// makeDevice makes one at a place below root.
+func makeDevice(root int, place string, resolve uint64, d specs.LinuxDevice, uid, gid int) error {
+	parent, _, err := mnt.Target(root, path.Dir(place), true, resolve)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", d.Path, err)
 	}
@@ -93,21 +121,14 @@ func makeDevice(dev int, d specs.LinuxDevice, uid, gid int) error {
 	if d.FileMode != nil {
 		perm = uint32(d.FileMode.Perm())
 	}
-	return mknod(parent, path.Base(below), mode|perm, uint32(d.Major), uint32(d.Minor), uid, gid)
+	return mknod(parent, path.Base(place), mode|perm, uint32(d.Major), uint32(d.Minor), uid, gid)
 }
 
 func mknod(dir int, name string, mode, major, minor uint32, uid, gid int) error {
 	dev := unix.Mkdev(major, minor)
 	err := unix.Mknodat(dir, name, mode, int(dev))
 	if errors.Is(err, unix.EEXIST) { // named twice: fine if it is the same
-		var st unix.Stat_t
-		if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT != mode&unix.S_IFMT || st.Rdev != dev && mode&unix.S_IFMT != unix.S_IFIFO {
-			return fmt.Errorf("make device %s: something else is there", name)
-		}
-		err = nil
+		return settleDevice(dir, name, mode, dev, uid, gid)
 	}
 	if err != nil {
 		return fmt.Errorf("make device %s: %w", name, err)
@@ -116,6 +137,33 @@ func mknod(dir int, name string, mode, major, minor uint32, uid, gid int) error 
 	if uid|gid != 0 {
 		if err := unix.Fchownat(dir, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("own device %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// settleDevice makes a device that is there what it should be.
+func settleDevice(dir int, name string, mode uint32, dev uint64, uid, gid int) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make device %s: %w", name, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("make device %s: %w", name, err)
+	}
+	if st.Mode&unix.S_IFMT != mode&unix.S_IFMT || st.Rdev != dev && mode&unix.S_IFMT != unix.S_IFIFO {
+		return fmt.Errorf("make device %s: something else is there", name)
+	}
+	if int(st.Uid) != uid || int(st.Gid) != gid {
+		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("own device %s: %w", name, err)
+		}
+	}
+	if st.Mode&0o7777 != mode&0o7777 {
+		if err := chmodFD(fd, mode&0o7777); err != nil {
+			return fmt.Errorf("mode of device %s: %w", name, err)
 		}
 	}
 	return nil

@@ -49,10 +49,7 @@ func (s *setup) finish() error {
 			return err
 		}
 	}
-	caps, err := parseCaps(p.Capabilities)
-	if err != nil {
-		return err
-	}
+	caps := parseCaps(p.Capabilities)
 	if err := caps.dropBounding(); err != nil {
 		return err
 	}

@@ -119,6 +119,9 @@ func (s *setup) create() error {
 			return err
 		}
 	}
+	if err := s.makeOtherDevices(); err != nil {
+		return err
+	}
 	if err := s.terminal(); err != nil {
 		return err
 	}

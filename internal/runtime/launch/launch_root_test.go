@@ -37,6 +37,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SKIFF_TEST_ISOLATED") == "" {
 		os.Exit(runtimetest.Isolate(m))
 	}
+	if os.Getenv(onVersion2) != "" {
+		if err := hideVersion1(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	unix.Umask(0) // like the shim
 	code := runtimetest.Isolate(m)
 	if err := runtimetest.RemoveCgroupParent(); err != nil {

@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -295,6 +296,13 @@ func (s *setup) mountCgroup1(dir int, name string, controllers []string, host st
 
 func (s *setup) mountCgroup2(dest string, o mnt.Options) error {
 	fd, err := mnt.New("cgroup2", "cgroup", o.Data, int(o.Set))
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY) {
+		// In a user namespace, of the host's control groups: it is shown its own.
+		fd, err = mnt.Clone(unix.AT_FDCWD, s.req.Cgroups[0].Host+s.req.CgroupPath, false)
+		if err == nil {
+			err = mnt.SetAttr(fd, o.Set, 0, unix.MS_PRIVATE, false)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -206,6 +206,11 @@ func TestWithoutNamespaces(t *testing.T) {
 		"a read-only root needs": func(b *box) { inPlace(b); b.l.Spec.Root.Readonly = true },
 		"masked and read-only":   func(b *box) { inPlace(b); b.l.Spec.Linux.MaskedPaths = []string{"/proc/kcore"} },
 		"propagation needs":      func(b *box) { inPlace(b); b.l.Spec.Linux.RootfsPropagation = "shared" },
+		"to map owners needs a mount namespace": func(b *box) {
+			inPlace(b)
+			ids := []specs.LinuxIDMapping{{HostID: 1000, Size: 10}}
+			b.l.Spec.Mounts = []specs.Mount{{Destination: "/mnt", Source: b.t.TempDir(), Options: []string{"bind", "idmap"}, UIDMappings: ids, GIDMappings: ids}}
+		},
 		"network devices need a ": func(b *box) {
 			without(b, specs.NetworkNamespace)
 			b.l.Spec.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}}

@@ -213,9 +213,6 @@ func UpdateRDT(id string, old *specs.LinuxIntelRdt, l3, bandwidth string) (*spec
 }
 
 func updateRDT(root, id string, old *specs.LinuxIntelRdt, l3, bandwidth string) (*specs.LinuxIntelRdt, error) {
-	if old == nil {
-		return nil, errs.New(errs.Invalid, "updating a non-existent Intel RDT configuration is not supported")
-	}
 	if err := checkRDT(root); err != nil {
 		return nil, err
 	}

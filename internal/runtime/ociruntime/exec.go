@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,6 +92,7 @@ func (a *app) execute(ctx context.Context, id string, args []string, f *execFlag
 	if err := f.check(p.Terminal); err != nil {
 		return 0, err
 	}
+	a.tellCaps(p, c.Spec.Linux)
 	files, err := f.files(p)
 	if err != nil {
 		return 0, err
@@ -107,6 +109,14 @@ func (a *app) execute(ctx context.Context, id string, args []string, f *execFlag
 		return 0, ch.close()
 	}
 	return watchSignals(ch).foreground()
+}
+
+// tellCaps warns of capabilities that a process will not have.
+func (a *app) tellCaps(p *specs.Process, l *specs.Linux) {
+	userns := slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	if names := launch.Ungrantable(p.Capabilities, userns); len(names) > 0 {
+		a.log.Warn("capabilities that are not known or cannot be given are left out: " + strings.Join(names, ", "))
+	}
 }
 
 // enter makes one more process in the container.

@@ -165,3 +165,13 @@ func TestExecPersonality(t *testing.T) {
 		t.Errorf("personality %q", out)
 	}
 }
+
+// What cannot be given is told, and no reason to fail.
+func TestUnknownCapability(t *testing.T) {
+	c := newCLI(t)
+	s := runtimetest.Spec("flies", "sh", "-c", "exit 0")
+	s.Process.Capabilities.Ambient = []string{"CAP_FLY"}
+	if out, err := c.try("run", "--bundle", c.bundle(s), "flies"); err != nil || !strings.Contains(out, "left out: CAP_FLY") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

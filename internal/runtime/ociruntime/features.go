@@ -30,14 +30,14 @@ func supported() *features.Features {
 		Linux: &features.Linux{
 			Namespaces:   launch.KnownNamespaces(),
 			Capabilities: launch.KnownCapabilities(),
-			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &yes},
 			Seccomp: &features.Seccomp{
 				Enabled: &yes, Actions: seccomp.KnownActions(), Operators: seccomp.KnownOperators(),
 				Archs: seccomp.KnownArchs(), KnownFlags: seccomp.KnownFlags(), SupportedFlags: seccomp.KnownFlags(),
 			},
 			Apparmor: &features.Apparmor{Enabled: &yes},
 			Selinux:  &features.Selinux{Enabled: &yes},
-			IntelRdt: &features.IntelRdt{Enabled: &yes, Schemata: &yes, Monitoring: &no},
+			IntelRdt: &features.IntelRdt{Enabled: &yes, Schemata: &yes, Monitoring: &yes},
 			MemoryPolicy: &features.MemoryPolicy{
 				Modes: launch.KnownMemoryModes(), Flags: launch.KnownMemoryFlags(),
 			},
@@ -50,6 +50,6 @@ func supported() *features.Features {
 			"org.skiff-containers.version":               version.Version,
 			"org.opencontainers.runc.checkpoint.enabled": "true",
 		},
-		PotentiallyUnsafeConfigAnnotations: []string{},
+		PotentiallyUnsafeConfigAnnotations: []string{criuConfig},
 	}
 }

@@ -243,9 +243,6 @@ func TestUpdateFlags(t *testing.T) {
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Error(diff)
 	}
-	if err := (&limitFlags{l3: "L3:0=f"}).apply(r); !errs.Is(err, errs.Unsupported) {
-		t.Errorf("RDT: %v", err)
-	}
 	if err := newUpdate().Parse([]string{"--cpu-share", "-3"}); err == nil {
 		t.Error("a negative share is taken")
 	}

@@ -5,6 +5,7 @@ package ociruntime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
+	"github.com/skiff-containers/skiff/internal/runtime/launch"
 	"github.com/skiff-containers/skiff/internal/sys/cgroup"
 )
 
@@ -35,7 +37,7 @@ func (a *app) update(fs *flag.FlagSet) func(context.Context, []string) error {
 		if err := f.apply(r); err != nil {
 			return err
 		}
-		return a.applyLimits(args[0], r)
+		return a.applyLimits(args[0], r, f.l3, f.memBW)
 	}
 }
 
@@ -60,7 +62,7 @@ func (a *app) readResources(file string) (*specs.LinuxResources, error) {
 	return &r, nil
 }
 
-func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
+func (a *app) applyLimits(id string, r *specs.LinuxResources, l3, bandwidth string) error {
 	c, err := a.loadLocked(id)
 	if err != nil {
 		return err
@@ -77,6 +79,9 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
+	if (l3 != "" || bandwidth != "") && c.Spec.Linux.IntelRdt == nil {
+		return errs.New(errs.Invalid, "updating a non-existent Intel RDT configuration is not supported")
+	}
 	if err := a.checkLimits(g, r); err != nil {
 		return fmt.Errorf("update container %s: %w", id, err)
 	}
@@ -89,6 +94,13 @@ func (a *app) applyLimits(id string, r *specs.LinuxResources) error {
 		return fmt.Errorf("update container %s: %w", id, err)
 	}
 	c.Spec.Linux.Resources = all
+	if l3 != "" || bandwidth != "" {
+		rdt, err := launch.UpdateRDT(c.ID, c.Spec.Linux.IntelRdt, l3, bandwidth)
+		if err != nil {
+			return errors.Join(fmt.Errorf("update container %s: %w", id, err), c.save()) // the other limits hold
+		}
+		c.Spec.Linux.IntelRdt = rdt
+	}
 	if p := cgroup.PIDs(r); st == created && p != nil {
 		_, c.LatePIDs = g.PIDsFile(p)
 	}
@@ -127,17 +139,14 @@ func (f *limitFlags) register(fs *flag.FlagSet) {
 	bytesFlag(fs, &f.memorySwap, "memory-swap", "limit of memory and swap together; -1 is none")
 	bytesFlag(fs, &f.kernelTCP, "kernel-memory-tcp", "")
 	numberFlag(fs, &f.pids, "pids-limit", "limit of processes and threads; -1 is none")
-	fs.StringVar(&f.l3, "l3-cache-schema", "", "")
-	fs.StringVar(&f.memBW, "mem-bw-schema", "", "")
+	fs.StringVar(&f.l3, "l3-cache-schema", "", "schema of the L3 cache, of a container with intelRdt")
+	fs.StringVar(&f.memBW, "mem-bw-schema", "", "schema of memory bandwidth, of a container with intelRdt")
 	fs.Func("kernel-memory", "", func(string) error { return nil }) // no kernel has it any more, as with runc
 }
 
 func (f *limitFlags) empty() bool { return *f == limitFlags{} }
 
 func (f *limitFlags) apply(r *specs.LinuxResources) error {
-	if f.l3 != "" || f.memBW != "" {
-		return errs.New(errs.Unsupported, "Intel RDT is not supported")
-	}
 	if f.blkioWeight != nil {
 		w := uint16(*f.blkioWeight) //nolint:gosec // checked below
 		if *f.blkioWeight > 1000 {

@@ -195,7 +195,6 @@ func TestStartErrors(t *testing.T) {
 			l.Spec.Mounts = append(l.Spec.Mounts, specs.Mount{Destination: "/proc/self", Type: "bind", Source: "/tmp", Options: []string{"rbind"}})
 		},
 		"a working directory that is a file": func(l *runtime.Launch) { l.Spec.Process.Cwd = "/etc/plain" },
-		"an unknown capability":              func(l *runtime.Launch) { l.Spec.Process.Capabilities.Effective = []string{"CAP_FLY"} },
 		"a user namespace": func(l *runtime.Launch) {
 			l.Spec.Linux.Namespaces = append(l.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 		},

@@ -103,6 +103,9 @@ func TestExecInside(t *testing.T) {
 		{"grep -E 'CapEff|CapInh' /proc/self/status", "CapInh:\t0000000000000000\nCapEff:\t00000000a80425fb\n", nil},
 		{"tty; stty size", "/dev/pts/0\r\n10 20\r\n", func(e *runtime.Exec) { e.IO.TTY, e.IO.Console = true, [2]uint{10, 20} }},
 		{"cat /proc/self/personality", "00000008\n", nil}, // remembered by the shim
+		{"echo flies not", "flies not\n", func(e *runtime.Exec) {
+			e.Process.Capabilities = &specs.LinuxCapabilities{Effective: []string{"CAP_FLY"}, Bounding: []string{"CAP_FLY"}}
+		}},
 		{"pwd", "/tmp\n", func(e *runtime.Exec) { e.Process.Cwd = "/tmp" }},
 	} {
 		p := *l.Spec.Process

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -38,6 +39,7 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 			return none, err
 		}
 	}
+	s.tellCaps(l.ID, l.Spec.Process, l.Spec)
 	parked, over := s.lot.begin(l, group, prog)
 	defer over()
 	defer func() { s.unpark(parked) }()
@@ -165,6 +167,15 @@ func (s *server) spawn(c *container, l *runtime.Launch, prog *seccomp.Program, s
 		return cloned(child, nil), nil
 	}
 	return cloned(child, mountNamespace(child)), nil
+}
+
+// tellCaps tells the log of capabilities that a process will not have. spec is nil
+// where it is not known if that is in a user namespace.
+func (s *server) tellCaps(id string, p *specs.Process, spec *specs.Spec) {
+	userns := spec == nil || slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	if names := launch.Ungrantable(p.Capabilities, userns); len(names) > 0 {
+		s.log.Warn("capabilities that are not known or cannot be given are left out", "container", id, "capabilities", names)
+	}
 }
 
 func ownsPIDs(spec *specs.Spec) bool {

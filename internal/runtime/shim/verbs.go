@@ -33,6 +33,9 @@ func (s *server) exec(ctx context.Context, e *runtime.Exec) (runtime.Started, er
 		}
 	}
 	c.main.rec.ForAll.add(e)
+	if c.ext == nil {
+		s.tellCaps(c.id, e.Process, nil)
+	}
 	p, err := s.reserveExec(c, e)
 	if err != nil {
 		return none, err
