@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-containers/skiff/internal/kit/errs"
@@ -131,6 +132,33 @@ func TestUpdateRDT(t *testing.T) {
 	}
 	if _, err := updateRDT(root, "id", &specs.LinuxIntelRdt{}, "L3:0=3", ""); err == nil {
 		t.Error("a group that is not there is changed")
+	}
+}
+
+func TestCountRDT(t *testing.T) {
+	root := rdt(t, "", "gold")
+	for name, text := range map[string]string{
+		"info/L3/cbm_mask": "fffff\n", "info/L3/min_cbm_bits": "1\n", "info/L3/num_closids": "16\n",
+		"gold/mon_groups/id/mon_data/mon_L3_00/mbm_total_bytes": "9\n", "gold/mon_groups/id/mon_data/mon_L3_00/mbm_local_bytes": "Unavailable\n",
+		"gold/mon_groups/id/mon_data/mon_L3_00/llc_occupancy": "7\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := countRDT(root, "id", &specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true})
+	want := RDTStats{
+		L3Info: &RDTCache{"fffff", 1, 16}, L3Root: "L3:0=7f0;1=01f", L3: "L3:0=7f0;1=01f", MemBwRoot: "MB:0=100;1=100", MemBw: "MB:0=100;1=100",
+		Schemata: []string{"L3:0=7f0;1=01f", "MB:0=100;1=100"}, Bandwidth: []RDTTraffic{{9, 0}}, Occupation: []RDTOccupancy{{7}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v: %s", err, diff)
+	}
+	if _, err := countRDT(root, "id", &specs.LinuxIntelRdt{ClosID: "silver"}); err == nil {
+		t.Error("a group that is not there is counted")
 	}
 }
 

@@ -100,13 +100,10 @@ func (p *preparation) mounts() error {
 func (p *preparation) source(m *specs.Mount) (int, error) {
 	o := mnt.ParseOptions(m.Options)
 	mapped := o.IDMap || len(m.UIDMappings) > 0
-	if o.Remount {
+	if o.Remount || p.ns.user < 0 && !mapped {
 		return -1, nil
 	}
 	if o.Bind || m.Type == "bind" {
-		if p.ns.user < 0 && !mapped {
-			return -1, nil
-		}
 		fd, err := mnt.CloneBelow(m.Source, o.Subpath, o.Recursive)
 		if err != nil || !mapped {
 			return fd, err
