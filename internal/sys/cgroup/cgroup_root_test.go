@@ -250,3 +250,14 @@ func TestPaths(t *testing.T) {
 		}
 	}
 }
+
+// Quota and burst are raised and lowered together.
+func TestBurstFollowsQuota(t *testing.T) {
+	g := groupOf(t)
+	for _, n := range []int64{50000, 90000, 20000} {
+		burst, period := uint64(n), uint64(100000)
+		if err := g.Apply(&specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &n, Period: &period, Burst: &burst}}, false); err != nil {
+			t.Fatalf("%d: %v", n, err)
+		}
+	}
+}

@@ -125,22 +125,29 @@ func (w *writer) exactInt(controller, file string, v *int64) {
 	}
 }
 
-// burst writes how much processor time may be saved up. One that the quota is
-// too small for still is written by later, once there is the new quota.
-func (w *writer) burst(file string, c *specs.LinuxCPU) (later func()) {
+// burst writes the quota and how much of it may be saved up, which can never be
+// more: what is lowered below the other one's old value has to wait.
+func (w *writer) burst(file string, c *specs.LinuxCPU, quota func()) {
 	write := func() {
 		if c.Burst != nil {
 			w.set("cpu", file, strconv.FormatUint(*c.Burst, 10))
 		}
 	}
 	if w.err != nil {
-		return func() {}
+		return
 	}
-	if write(); errors.Is(w.err, unix.EINVAL) && c.Quota != nil && *c.Quota != 0 {
-		w.err = nil
-		return write
+	quota()
+	if !errors.Is(w.err, unix.EINVAL) || c.Burst == nil {
+		write()
+		return
 	}
-	return func() {}
+	refused := w.err
+	w.err = nil
+	if write(); w.err != nil {
+		w.err = refused
+		return
+	}
+	quota()
 }
 
 // hugepages limits what is reserved, where the kernel counts that, as well as
@@ -243,17 +250,17 @@ func (w *writer) cpuV1(c *specs.LinuxCPU) {
 	if idle := c.Idle != nil && *c.Idle == 1; !idle { // whose weight is fixed
 		w.uint("cpu", "cpu.shares", c.Shares)
 	}
-	w.uint("cpu", "cpu.cfs_period_us", c.Period)
-	short := errors.Is(w.err, unix.EINVAL) && c.Quota != nil && *c.Quota != 0
-	if short { // for the quota that was
-		w.err = nil
-	}
-	later := w.burst("cpu.cfs_burst_us", c)
-	w.int("cpu", "cpu.cfs_quota_us", c.Quota)
-	if short {
+	w.burst("cpu.cfs_burst_us", c, func() {
 		w.uint("cpu", "cpu.cfs_period_us", c.Period)
-	}
-	later()
+		short := errors.Is(w.err, unix.EINVAL) && c.Quota != nil && *c.Quota != 0
+		if short { // for the quota that was
+			w.err = nil
+		}
+		w.int("cpu", "cpu.cfs_quota_us", c.Quota)
+		if short {
+			w.uint("cpu", "cpu.cfs_period_us", c.Period)
+		}
+	})
 	w.realtime(c)
 	if c.Cpus != "" {
 		w.set("cpuset", "cpuset.cpus", c.Cpus)

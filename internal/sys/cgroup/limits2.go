@@ -106,18 +106,7 @@ func (w *writer) cpuV2(c *specs.LinuxCPU) {
 	if idle := c.Idle != nil && *c.Idle == 1; c.Shares != nil && *c.Shares != 0 && !idle { // whose weight is fixed
 		w.set("cpu", "cpu.weight", strconv.FormatUint(weight(*c.Shares), 10))
 	}
-	later := w.burst("cpu.max.burst", c)
-	if c.Quota != nil && *c.Quota != 0 || c.Period != nil && *c.Period != 0 {
-		quota, period := "max", uint64(100000)
-		if c.Quota != nil && *c.Quota > 0 {
-			quota = strconv.FormatInt(*c.Quota, 10)
-		}
-		if c.Period != nil && *c.Period != 0 {
-			period = *c.Period
-		}
-		w.set("cpu", "cpu.max", fmt.Sprintf("%s %d", quota, period))
-	}
-	later()
+	w.burst("cpu.max.burst", c, func() { w.quotaV2(c) })
 	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 || c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
 		w.err = errors.Join(w.err, errors.New("realtime limits need control groups of version 1"))
 	}
@@ -127,6 +116,20 @@ func (w *writer) cpuV2(c *specs.LinuxCPU) {
 	if c.Mems != "" {
 		w.set("cpuset", "cpuset.mems", c.Mems)
 	}
+}
+
+func (w *writer) quotaV2(c *specs.LinuxCPU) {
+	if (c.Quota == nil || *c.Quota == 0) && (c.Period == nil || *c.Period == 0) {
+		return
+	}
+	quota, period := "max", uint64(100000)
+	if c.Quota != nil && *c.Quota > 0 {
+		quota = strconv.FormatInt(*c.Quota, 10)
+	}
+	if c.Period != nil && *c.Period != 0 {
+		period = *c.Period
+	}
+	w.set("cpu", "cpu.max", fmt.Sprintf("%s %d", quota, period))
 }
 
 // weight maps CPU shares (2…262144, default 1024) to a weight of version 2

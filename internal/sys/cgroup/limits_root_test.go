@@ -49,7 +49,7 @@ func TestLimitsAreWritten(t *testing.T) {
 		{name: "huge pages of no size", r: specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "3MB", Limit: 1}}},
 			err1: "hugetlb", err2: "hugetlb.3MB.max"},
 		{name: "rdma", r: specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"none0": {HcaHandles: ptr(uint32(2))}}},
-			err1: "rdma limits are not supported", err2: "rdma.max"},
+			err1: "controller rdma is not mounted", err2: "rdma.max"},
 		{name: "unified", r: specs.LinuxResources{Unified: map[string]string{"memory.high": "41943040", "memory.oom.group": "1"}},
 			err1: unifiedOnly, file2: "memory.high", want2: "41943040"},
 		{name: "unified, last", r: specs.LinuxResources{Unified: map[string]string{"memory.high": "41943040", "memory.oom.group": "1"}},
