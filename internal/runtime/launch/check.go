@@ -126,11 +126,20 @@ func checkForAll(p *specs.LinuxPersonality, policy *specs.LinuxMemoryPolicy) err
 	return err
 }
 
-func word(o mnt.Opt) string {
-	if o.Value == "" {
-		return o.Key
+func isWord(o mnt.Opt) bool { return o.Value == "" }
+
+// Unheeded tells what options of bind mounts are left out: those with values are
+// a file system's, which is mounted already. Words, which may be flags
+// misspelt, are refused.
+func Unheeded(s *specs.Spec) (out []string) {
+	for _, m := range s.Mounts {
+		if o := mnt.ParseOptions(m.Options); o.Bind || m.Type == "bind" {
+			for _, d := range o.Data {
+				out = append(out, "mount "+m.Destination+": option "+d.Key+"="+d.Value+" is ignored: it is a bind mount")
+			}
+		}
 	}
-	return o.Key + "=" + o.Value
+	return out
 }
 
 func checkMounts(s *specs.Spec) error {
@@ -148,8 +157,9 @@ func checkMounts(s *specs.Spec) error {
 		o := mnt.ParseOptions(m.Options)
 		bind := o.Bind || m.Type == "bind"
 		switch mapped := len(m.UIDMappings) + len(m.GIDMappings); {
-		case bind && len(o.Data) > 0:
-			return errs.Newf(errs.Invalid, "start: mount %s: option %q: a bind mount has none of a file system", m.Destination, word(o.Data[0]))
+		case bind && slices.ContainsFunc(o.Data, isWord):
+			i := slices.IndexFunc(o.Data, isWord)
+			return errs.Newf(errs.Invalid, "start: mount %s: option %q: a bind mount has none of a file system", m.Destination, o.Data[i].Key)
 		case o.Remount && (len(o.Data) > 0 || mapped > 0 || o.IDMap || o.Subpath != "" || o.CopyUp):
 			return errs.Newf(errs.Unsupported, "start: mount %s: remount changes flags, and nothing else", m.Destination)
 		case mapped > 0 && (len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0):

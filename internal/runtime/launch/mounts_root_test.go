@@ -266,17 +266,19 @@ func TestMountWords(t *testing.T) {
 	dir := ownerDir(t)
 	b := newBox(t, `touch /one/x 2>/dev/null || echo ro; grep -c ' /one .*nosuid' /proc/self/mountinfo; grep ' /tmp ' /proc/self/mountinfo | grep -c 'rw,sync,dirsync'`)
 	b.l.Spec.Mounts = append(b.l.Spec.Mounts,
-		specs.Mount{Destination: "/one", Source: dir, Options: []string{"rbind", "rw", "silent", "x-gvfs-hide"}},
+		specs.Mount{Destination: "/one", Source: dir, Options: []string{"rbind", "rw", "silent", "x-gvfs-hide", "size=1k"}},
 		specs.Mount{Destination: "/one", Options: []string{"bind", "remount", "ro", "nosuid"}},
 		specs.Mount{Destination: "/tmp", Type: "tmpfs", Options: []string{"sync", "dirsync", "loud", "iversion"}})
+	if got := Unheeded(b.l.Spec); len(got) != 1 || got[0] != "mount /one: option size=1k is ignored: it is a bind mount" {
+		t.Errorf("told: %q", got)
+	}
 	b.prints("ro\n1\n1\n")
 	for word, m := range map[string]specs.Mount{
-		`option "nosiud": a bind mount`:  {Type: "bind", Source: dir, Options: []string{"rbind", "nosiud"}},
-		`option "sync": a bind mount`:    {Source: dir, Options: []string{"bind", "sync"}},
-		`option "size=1k": a bind mount`: {Source: dir, Options: []string{"bind", "size=1k"}},
-		"remount changes flags":          {Type: "tmpfs", Options: []string{"remount", "size=1k"}},
-		"remount: ":                      {Type: "tmpfs", Options: []string{"remount", "ro"}}, // nothing is mounted there
-		"wrong":                          {Type: "tmpfs", Options: []string{"wrong"}},
+		`option "nosiud": a bind mount`: {Type: "bind", Source: dir, Options: []string{"rbind", "nosiud"}},
+		`option "sync": a bind mount`:   {Source: dir, Options: []string{"bind", "sync"}},
+		"remount changes flags":         {Type: "tmpfs", Options: []string{"remount", "size=1k"}},
+		"remount: ":                     {Type: "tmpfs", Options: []string{"remount", "ro"}}, // nothing is mounted there
+		"wrong":                         {Type: "tmpfs", Options: []string{"wrong"}},
 	} {
 		b := newBox(t, "true")
 		m.Destination = "/mnt"

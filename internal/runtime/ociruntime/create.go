@@ -188,6 +188,9 @@ func (a *app) launch(ctx context.Context, c *container, host *launch.Host, f *cr
 		defer func() { _ = o.Gate.Close() }()
 	}
 	a.tellCaps(c.Spec.Process, c.Spec.Linux)
+	for _, text := range launch.Unheeded(c.Spec) {
+		a.log.Warn(text)
+	}
 	l := &runtime.Launch{ID: c.ID, Spec: c.Spec, IO: runtime.IO{TTY: c.Spec.Process.Terminal}}
 	started, err := host.Start(l, prog, group, ownStreams(c.Spec.Process.Terminal), o)
 	if err != nil {

@@ -39,7 +39,12 @@ func (s *server) start(ctx context.Context, l *runtime.Launch) (runtime.Started,
 			return none, err
 		}
 	}
-	s.tellCaps(l.ID, l.Spec.Process, l.Spec)
+	if l.External == nil {
+		s.tellCaps(l.ID, l.Spec.Process, l.Spec)
+		for _, text := range launch.Unheeded(l.Spec) {
+			s.log.Warn(text, "container", l.ID)
+		}
+	}
 	parked, over := s.lot.begin(l, group, prog)
 	defer over()
 	defer func() { s.unpark(parked) }()
