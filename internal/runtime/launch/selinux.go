@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,10 +27,9 @@ func (s *setup) joinKeyring() error {
 			return fmt.Errorf("selinux label %q of keyring: %w", label, err)
 		}
 	}
-	ring, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID)
-	if err == nil && !s.req.Exec {
-		err = searchable(ring) // an exec would make another one of the same name
-	}
+	// It may not be searched for by its name, or other containers' processes of the
+	// same owner could join it: each exec has its own.
+	_, err := unix.KeyctlJoinSessionKeyring("_ses." + s.req.ID)
 	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("session keyring: %w", err)
 	}
@@ -42,24 +39,6 @@ func (s *setup) joinKeyring() error {
 		}
 	}
 	return nil
-}
-
-// searchable lets processes of the keyring's owner find it by its name.
-func searchable(ring int) error {
-	text, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, ring)
-	if err != nil {
-		return err
-	}
-	fields := strings.SplitN(text, ";", 5) // type, uid, gid, permissions, name
-	if len(fields) < 5 {
-		return fmt.Errorf("described as %q", text)
-	}
-	perm, err := strconv.ParseUint(fields[3], 16, 32)
-	if err != nil {
-		return fmt.Errorf("described as %q", text)
-	}
-	const ownerSearches = 0x80000
-	return unix.KeyctlSetperm(ring, uint32(perm)|ownerSearches)
 }
 
 // newMessageQueues mounts an mqueue, whose label no option sets.

@@ -41,7 +41,7 @@ type record struct {
 	Ticks   uint64      `json:"startTicks"`
 	Cgroup  string      `json:"cgroup"` // by name: see cgroup.System.Open
 	Spec    *specs.Spec `json:"spec"`   // as it was when the container was created
-	// NoNewKeyring tells that it has its creator's session keyring, and its execs theirs.
+	// NoNewKeyring tells that it has its creator's session keyring, and its execs their callers'.
 	NoNewKeyring bool     `json:"noNewKeyring,omitempty"`
 	RDT          []string `json:"rdt,omitempty"` // see launch.LeaveRDT
 	// LatePIDs is the limit of processes of an update between create and start.
