@@ -51,6 +51,11 @@ func TestRun(t *testing.T) {
 			"busybox", "sh", "-c", "echo $A $(pwd) $(id -u):$(id -g):$(id -G) $(hostname) $HOME")
 		want(t, "facts", got, "1 /new/dir 33:33:33 50 box /var/www")
 	})
+	t.Run("a device outside of /dev", func(t *testing.T) {
+		got := d.Run("docker", "run", "--rm", "--device", "/dev/zero:/zero", "--device", "/dev/zero:/some/where/zero", "busybox",
+			"sh", "-c", "test -c /zero && head -c 3 /some/where/zero | wc -c")
+		want(t, "bytes", got, "3")
+	})
 	t.Run("a terminal", func(t *testing.T) {
 		got := d.Run("docker", "run", "--rm", "-t", "busybox", "sh", "-c", "tty; test -t 1 && echo yes")
 		want(t, "tty", strings.ReplaceAll(got, "\r", ""), "/dev/pts/0\nyes")
