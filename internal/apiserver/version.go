@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
 // MaxAPIVersion is the newest version of the API spoken here, and what a path
@@ -26,6 +28,26 @@ func parseVersion(s string) (v apiVersion, ok bool) {
 		v.minor, ok = number(minor)
 	}
 	return v, ok
+}
+
+// CheckMinVersion checks what may be the oldest version served.
+func CheckMinVersion(s string) error {
+	v, ok := parseVersion(s)
+	least, _ := parseVersion(DefaultMinAPIVersion)
+	most, _ := parseVersion(MaxAPIVersion)
+	switch {
+	case s == "":
+		return errs.New(errs.Invalid, "value is empty")
+	case s[0] == 'v' || s[0] == 'V':
+		return errs.New(errs.Invalid, `API version must be provided without "v" prefix`)
+	case !ok:
+		return errs.Newf(errs.Invalid, "%q is not a version", s)
+	case v.less(least):
+		return errs.Newf(errs.Invalid, "minimum supported API version is %s: %s", least, s)
+	case most.less(v):
+		return errs.Newf(errs.Invalid, "maximum supported API version is %s: %s", most, s)
+	}
+	return nil
 }
 
 func number(s string) (int, bool) {

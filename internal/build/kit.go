@@ -293,6 +293,16 @@ func gcPolicy(opt Options) ([]client.PruneInfo, error) {
 	if opt.Cache.Disabled {
 		return nil, nil
 	}
+	var out []client.PruneInfo
+	for _, r := range opt.Cache.Policy {
+		out = append(out, client.PruneInfo{
+			Filter: r.Filters, All: r.All, KeepDuration: r.KeepDuration,
+			ReservedSpace: r.ReservedSpace, MaxUsedSpace: r.MaxUsedSpace, MinFreeSpace: r.MinFreeSpace,
+		})
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
 	st, err := disk.GetDiskStat(opt.Root)
 	if err != nil {
 		return nil, err
@@ -301,7 +311,6 @@ func gcPolicy(opt Options) ([]client.PruneInfo, error) {
 	space := func(n int64) config.DiskSpace { return config.DiskSpace{Bytes: n} }
 	cfg.GCReservedSpace, cfg.GCMaxUsedSpace, cfg.GCMinFreeSpace =
 		space(opt.Cache.ReservedSpace), space(opt.Cache.MaxUsedSpace), space(opt.Cache.MinFreeSpace)
-	var out []client.PruneInfo
 	for _, r := range config.DefaultGCPolicy(cfg, st) {
 		out = append(out, client.PruneInfo{
 			Filter:        r.Filters,

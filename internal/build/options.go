@@ -55,6 +55,7 @@ type CacheLimits struct {
 	ReservedSpace int64 // what is kept in any case, in bytes
 	MaxUsedSpace  int64
 	MinFreeSpace  int64
+	Policy        []PruneOptions // what is collected, in turn; nil: BuildKit's rules
 }
 
 // Launcher runs the processes of build steps. It is a subset of the runtime

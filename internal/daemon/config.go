@@ -80,6 +80,8 @@ type Config struct {
 	ShimBinary  string
 	CDISpecDirs []string // where vendors describe devices
 
+	dockerKeys
+
 	// Things dockerd lets one choose and that have one answer here: the right
 	// one is accepted, so that an existing daemon.json goes on working.
 	StorageDriver string
@@ -112,6 +114,7 @@ func DefaultConfig() *Config {
 		Features:     map[string]bool{},
 		LiveRestore:  true,
 		CDISpecDirs:  cdi.DefaultDirs(),
+		dockerKeys:   defaultDockerKeys(),
 	}
 }
 
@@ -125,7 +128,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ConfigFile, "config-file", c.ConfigFile, "Daemon configuration file")
 	fs.StringVarP(&c.Group, "group", "G", "", "Group for the unix socket (default \"skiff\" if there is one)")
 	fs.BoolVarP(&c.Debug, "debug", "D", false, "Enable debug mode")
-	fs.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, `Set the logging level ("debug"|"info"|"warn"|"error")`)
+	fs.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, `Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")`)
 	fs.StringVar(&c.LogFormat, "log-format", c.LogFormat, `Set the logging format ("text"|"json")`)
 	fs.StringArrayVar(&c.Labels, "label", nil, "Set key=value labels to the daemon")
 	fs.BoolVar(&c.Validate, "validate", false, "Validate daemon configuration and exit")
@@ -185,10 +188,11 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 
 	fs.StringVarP(&c.StorageDriver, "storage-driver", "s", "", `Storage driver to use: "overlay2", the only one`)
 	fs.StringArrayVar(&c.StorageOpts, "storage-opt", nil, "Storage driver options: overlay2.size=SIZE limits the writable layer of containers that name no size")
-	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers outlive the daemon: always so")
+	fs.BoolVar(&c.LiveRestore, "live-restore", true, "Containers go on when the daemon is stopped (false: they are stopped before)")
 	fs.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options: native.cgroupdriver=cgroupfs (default) or systemd")
 
-	fs.Var(featuresFlag(c.Features), "feature", "Switch a feature: cdi; buildkit and containerd-snapshotter, that are always on (key=bool)")
+	fs.Var(featuresFlag(c.Features), "feature", "Switch a feature: cdi; others of docker's have one answer (key=bool)")
+	c.addFlags(fs)
 	fs.StringVar(&c.ShimBinary, "shim", "", "Path to skiff-shim (default: the one carried inside skiffd, or beside it)")
 }
 
@@ -211,15 +215,12 @@ func (c *Config) Finish() error {
 	if c.RegistryDir == "" {
 		c.RegistryDir = filepath.Join(c.DataRoot, "registry")
 	}
-	if c.Debug {
-		c.LogLevel = "debug"
-	}
 	var bad []error
-	check := func(ok bool, format string, args ...any) {
+	check := checker(func(ok bool, format string, args ...any) {
 		if !ok {
 			bad = append(bad, fmt.Errorf(format, args...))
 		}
-	}
+	})
 	for _, h := range c.Hosts {
 		c.checkHost("--host", h, check)
 	}
@@ -245,7 +246,6 @@ func (c *Config) Finish() error {
 		check(err == nil, "invalid --dns %q: not an IP address", s)
 	}
 	c.checkHostGateways(check)
-	check(c.Bridge != "none", "--bridge none is not supported: there is always a default bridge")
 	check(c.IpcMode == "private" || c.IpcMode == "shareable", "invalid --default-ipc-mode %q: want private or shareable", c.IpcMode)
 	check(c.CgroupnsMode == "" || c.CgroupnsMode == "private" || c.CgroupnsMode == "host", "invalid --default-cgroupns-mode %q: want private or host", c.CgroupnsMode)
 	c.CDISpecDirs = slices.DeleteFunc(c.CDISpecDirs, func(dir string) bool { return dir == "" })
@@ -254,11 +254,11 @@ func (c *Config) Finish() error {
 	}
 	_, err := netip.ParseAddr(c.HostBindIP)
 	check(err == nil, "invalid --ip %q: not an IP address", c.HostBindIP)
-	check(c.LogLevel == "debug" || c.LogLevel == "info" || c.LogLevel == "warn" || c.LogLevel == "error",
-		"invalid --log-level %q: want debug, info, warn or error", c.LogLevel)
+	_, ok := logLevel(c.LogLevel)
+	check(ok, "invalid --log-level %q: want debug, info, warn, error or fatal", c.LogLevel)
 	check(c.LogFormat == "text" || c.LogFormat == "json", "invalid --log-format %q: want text or json", c.LogFormat)
-	check(c.MaxDownloads > 0 && c.MaxUploads > 0, "max concurrent downloads and uploads must be above 0")
-	check(c.MTU >= 68 && c.MTU <= 65535, "invalid --mtu %d", c.MTU)
+	check(c.MaxDownloads >= 0 && c.MaxUploads >= 0, "max concurrent downloads and uploads must not be below 0")
+	check(c.MTU == 0 || c.MTU >= 68 && c.MTU <= 65535, "invalid --mtu %d", c.MTU)
 	c.checkCgroups(check)
 	for _, l := range c.Labels {
 		check(strings.Contains(l, "="), "invalid --label %q: want key=value", l)
@@ -269,11 +269,11 @@ func (c *Config) Finish() error {
 	if err := c.checkLog(); err != nil {
 		bad = append(bad, err)
 	}
-	check(c.StorageDriver == "" || c.StorageDriver == "overlay2" || c.StorageDriver == "overlay",
+	check(slices.Contains([]string{"", "overlay2", "overlay", "overlayfs"}, c.StorageDriver),
 		"--storage-driver %s is not supported: layers are kept by overlay2", c.StorageDriver)
 	_, err = c.layerSize()
 	check(err == nil, "%w", err)
-	check(c.LiveRestore, "--live-restore=false is not supported: containers always outlive the daemon; stop them before it")
+	c.checkDocker(check)
 	err = c.checkDefaultRuntime()
 	check(err == nil, "%w", err)
 	check((c.RegistryCert == "") == (c.RegistryKey == ""), "--registry-tlscert and --registry-tlskey go together")
@@ -285,6 +285,9 @@ func (c *Config) layerSize() (uint64, error) {
 	opts := map[string]string{}
 	for _, o := range c.StorageOpts {
 		k, v, _ := strings.Cut(o, "=")
+		if k == "overlay2.override_kernel_check" {
+			continue // a check that docker, too, makes no longer
+		}
 		name := strings.TrimPrefix(strings.TrimPrefix(k, "overlay2."), "skiff.")
 		if name == k || name != "size" {
 			return 0, fmt.Errorf("--storage-opt %s is not supported: only overlay2.size is, or by its other name skiff.size", o)
@@ -296,7 +299,7 @@ func (c *Config) layerSize() (uint64, error) {
 
 type mapFlag map[string]string
 
-func (m mapFlag) String() string { return "" }
+func (m mapFlag) String() string { return textOf(m) }
 func (m mapFlag) Type() string   { return "map" }
 func (m mapFlag) Set(s string) error {
 	k, v, ok := strings.Cut(s, "=")
@@ -307,10 +310,24 @@ func (m mapFlag) Set(s string) error {
 	return nil
 }
 
+// textOf tells one map from another.
+func textOf[V any](m map[string]V) string {
+	if len(m) == 0 {
+		return ""
+	}
+	return fmt.Sprint(m)
+}
+
 type ulimitFlag map[string]*container.Ulimit
 
-func (u ulimitFlag) String() string { return "" }
-func (u ulimitFlag) Type() string   { return "ulimit" }
+func (u ulimitFlag) String() string {
+	text := map[string]string{}
+	for name, l := range u {
+		text[name] = l.String()
+	}
+	return textOf(text)
+}
+func (u ulimitFlag) Type() string { return "ulimit" }
 func (u ulimitFlag) Set(s string) error {
 	l, err := units.ParseUlimit(s)
 	if err != nil {

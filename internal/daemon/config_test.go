@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,7 +67,7 @@ func TestFileAndFlagsMeet(t *testing.T) {
 	if c.IpcMode != "shareable" || c.CgroupnsMode != "host" || len(c.hostGateways()) != 2 || len(c.CDISpecDirs) != 0 {
 		t.Errorf("%q %q %v %q", c.IpcMode, c.CgroupnsMode, c.hostGateways(), c.CDISpecDirs)
 	}
-	if c.ShmSize != 32<<20 || c.LogLevel != "debug" || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
+	if c.ShmSize != 32<<20 || c.level() != slog.LevelDebug || c.MTU != 1400 || c.DataRoot != "/tmp/x" {
 		t.Errorf("%+v", c)
 	}
 	if size, err := c.layerSize(); err != nil || size != 1<<30 {
@@ -103,7 +104,7 @@ func TestConfigRefusals(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown key":          {`{"iptables": false}`, nil, "don't match any configuration option: iptables"},
+		"unknown key":          {`{"nosuch": false}`, nil, "don't match any configuration option: nosuch"},
 		"singular key":         {`{"host": "unix:///x"}`, nil, "don't match any configuration option: host"},
 		"both places":          {`{"hosts": ["unix:///x"]}`, []string{"-H", "unix:///y"}, "specified both as a flag and in the configuration file: hosts"},
 		"bad JSON":             {`{"hosts": `, nil, "unexpected EOF"},
@@ -122,16 +123,17 @@ func TestConfigRefusals(t *testing.T) {
 		"not a slice":          {``, []string{"--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/x"}, "should be a valid slice named as"},
 		"half of a key pair":   {``, []string{"--registry-tlscert", "x"}, "go together"},
 		"other storage":        {`{"storage-driver": "zfs"}`, nil, "--storage-driver zfs is not supported"},
-		"a storage option":     {`{"storage-opts": ["overlay2.override_kernel_check=true"]}`, nil, "--storage-opt overlay2.override_kernel_check=true is not supported"},
+		"a storage option":     {`{"storage-opts": ["overlay2.nosuch=true"]}`, nil, "--storage-opt overlay2.nosuch=true is not supported"},
 		"a size of layers":     {``, []string{"--storage-opt", "skiff.size=much"}, "invalid --storage-opt size=much"},
-		"no live-restore":      {`{"live-restore": false}`, nil, "--live-restore=false is not supported"},
 		"an IPC mode":          {``, []string{"--default-ipc-mode", "host"}, "invalid --default-ipc-mode"},
 		"a cgroupns mode":      {`{"default-cgroupns-mode": "x"}`, nil, "invalid --default-cgroupns-mode"},
 		"no gateway":           {`{"host-gateway-ip": "x"}`, nil, "invalid --host-gateway-ip"},
 		"two gateways":         {``, []string{"--host-gateway-ip", "192.0.2.1", "--host-gateway-ip", "192.0.2.2"}, "only one IPv4 and one IPv6"},
 		"no bridge":            {``, []string{"-b", "none"}, "--bridge none is not supported"},
 		"unknown feature":      {`{"features": {"x": true}}`, nil, `feature "x" is not supported`},
-		"no BuildKit":          {`{"features": {"buildkit": false}}`, nil, "feature buildkit cannot be switched off"},
+		"twice":                {`{"proxies": {"http-proxy": "http://u:secret@p"}}`, []string{"--http-proxy", "http://u:x@p"}, "http-proxy: (from flag: http://xxxxx:xxxxx@p, from file: http://xxxxx:xxxxx@p)"},
+		"another proxy":        {`{"proxies": {"ftp-proxy": "x"}}`, nil, "don't match any configuration option: ftp-proxy"},
+		"a range outside":      {`{"bip": "10.9.0.1/24", "fixed-cidr": "10.8.0.0/25"}`, nil, "--fixed-cidr 10.8.0.0/25: it is not within"},
 		"missing explicit dns": {``, []string{"--dns", "nope"}, "invalid --dns"},
 	} {
 		t.Run(name, func(t *testing.T) {

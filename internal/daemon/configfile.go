@@ -13,30 +13,33 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/skiff-containers/skiff/internal/engine/system"
 	"github.com/skiff-containers/skiff/internal/kit/errs"
 )
 
 // fileKeys maps the keys of daemon.json that are not called like their flag.
 var fileKeys = map[string]string{
-	"hosts":                 "host",
-	"hosts-ro":              "host-ro",
-	"labels":                "label",
-	"insecure-registries":   "insecure-registry",
-	"registry-mirrors":      "registry-mirror",
-	"dns-opts":              "dns-opt",
-	"log-opts":              "log-opt",
-	"storage-opts":          "storage-opt",
-	"default-ulimits":       "default-ulimit",
-	"default-address-pools": "default-address-pool",
-	"default-network-opts":  "default-network-opt",
-	"exec-opts":             "exec-opt",
-	"runtimes":              "add-runtime",
-	"tls-verify":            "tlsverify",
-	"default-cgroup-parent": "cgroup-parent",
-	"cdi-spec-dirs":         "cdi-spec-dir",
-	"features":              "feature",
-	"host-gateway-ips":      "host-gateway-ip",
-	"graph":                 "", // removed from docker long ago
+	"hosts":                  "host",
+	"hosts-ro":               "host-ro",
+	"labels":                 "label",
+	"insecure-registries":    "insecure-registry",
+	"registry-mirrors":       "registry-mirror",
+	"dns-opts":               "dns-opt",
+	"log-opts":               "log-opt",
+	"storage-opts":           "storage-opt",
+	"default-ulimits":        "default-ulimit",
+	"default-address-pools":  "default-address-pool",
+	"default-network-opts":   "default-network-opt",
+	"exec-opts":              "exec-opt",
+	"runtimes":               "add-runtime",
+	"tls-verify":             "tlsverify",
+	"default-cgroup-parent":  "cgroup-parent",
+	"cdi-spec-dirs":          "cdi-spec-dir",
+	"features":               "feature",
+	"host-gateway-ips":       "host-gateway-ip",
+	"authorization-plugins":  "authorization-plugin",
+	"node-generic-resources": "node-generic-resource",
+	"graph":                  "", // removed from docker long ago
 }
 
 // notInFile are flags that make no sense as a key.
@@ -63,6 +66,7 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil
 	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark, as some editors leave
 	var keys map[string]json.RawMessage
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(&keys); err != nil {
@@ -70,6 +74,9 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 	}
 	if dec.More() {
 		return errors.New("more than one JSON document")
+	}
+	if err := expandProxies(keys); err != nil {
+		return err
 	}
 	names := make([]string, 0, len(keys))
 	for k := range keys {
@@ -93,7 +100,7 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 			whole[f] = keys[k]
 			continue
 		} else if ok {
-			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", k, f.Value, keys[k]))
+			both = append(both, twice(k, f.Value.String(), string(keys[k])))
 			continue
 		}
 		vals, err := flagValues(keys[k])
@@ -101,7 +108,7 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 			return fmt.Errorf("%s: %w", k, err)
 		}
 		if f.Changed {
-			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", k, f.Value, strings.Join(vals, ",")))
+			both = append(both, twice(k, f.Value.String(), strings.Join(vals, ",")))
 			continue
 		}
 		set[f] = vals
@@ -128,6 +135,35 @@ func applyFile(data []byte, fset *pflag.FlagSet) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// twice tells of a setting that is given in both places.
+func twice(key, flag, file string) string {
+	if strings.HasSuffix(key, "-proxy") {
+		flag, file = system.MaskURL(flag), system.MaskURL(file)
+	}
+	return fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, flag, file)
+}
+
+// expandProxies puts the members of "proxies" among the keys, which are called
+// like the flags.
+func expandProxies(keys map[string]json.RawMessage) error {
+	raw, ok := keys["proxies"]
+	if !ok {
+		return nil
+	}
+	delete(keys, "proxies")
+	var inner map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &inner); err != nil {
+		return fmt.Errorf("proxies: %w", err)
+	}
+	for k, v := range inner {
+		if !slices.Contains([]string{"http-proxy", "https-proxy", "no-proxy"}, k) {
+			return fmt.Errorf("the following directives don't match any configuration option: %s", k)
+		}
+		keys[k] = v
 	}
 	return nil
 }

@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/apiserver"
 	"github.com/skiff-containers/skiff/internal/build"
@@ -46,12 +46,9 @@ import (
 	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
-// shutdownGrace is how long requests may go on after SIGTERM.
-const shutdownGrace = 15 * time.Second
-
 // run is the daemon's life: build every room, serve until ctx ends, close in
 // reverse. Containers go on.
-func run(ctx context.Context, c *Config, log *slog.Logger) error {
+func run(ctx context.Context, c *Config, p process, log *slog.Logger) error {
 	if os.Geteuid() != 0 {
 		return errs.New(errs.Denied, "skiffd needs to be started as root")
 	}
@@ -66,6 +63,10 @@ func run(ctx context.Context, c *Config, log *slog.Logger) error {
 		return err
 	}
 	rooms.Push(release)
+	dumpOnSignal(ctx, c.ExecRoot, log)
+	if err := c.exportProxies(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.DataRoot, 0o710); err != nil {
 		return err
 	}
@@ -73,46 +74,30 @@ func run(ctx context.Context, c *Config, log *slog.Logger) error {
 		return err
 	}
 
-	d := &daemon{c: c, log: log, rooms: &rooms}
+	d := &daemon{c: c, p: p, log: log, rooms: &rooms}
+	d.conf.Store(c)
 	backends, err := d.build(ctx)
 	if err != nil {
 		return err
 	}
-	srv := apiserver.New(apiserver.Options{Backends: backends, Version: version.Version, Experimental: c.Experimental, Log: log, Fetch: fetchURL})
+	srv := apiserver.New(apiserver.Options{Backends: backends, Version: version.Version, Experimental: c.Experimental, MinAPI: c.MinAPI, Log: log, Fetch: fetchURL})
 	ls, err := c.listen()
 	if err != nil {
 		return err
 	}
 	log.InfoContext(ctx, "skiffd serves", "hosts", c.Hosts, "version", version.Version, "commit", version.Commit)
 	d.containers.Resume(ctx)
+	onSignal(ctx, unix.SIGHUP, func() { d.reload(ctx) })
+	p.manager.tell(log, managerReady)
 	return d.serve(ctx, srv, ls)
-}
-
-func (d *daemon) serve(ctx context.Context, srv *apiserver.Server, ls []net.Listener) error {
-	g, gctx := errgroup.WithContext(ctx)
-	// The requests' context does not end with the signal: they may finish.
-	g.Go(func() error { return srv.Serve(context.WithoutCancel(ctx), ls...) })
-	if d.registry != nil {
-		d.log.InfoContext(ctx, "the registry serves", "address", d.registry.Addr(), "tls", d.registry.TLS())
-		g.Go(func() error { return d.registry.Serve(gctx) })
-	}
-	g.Go(func() error { trim(gctx, d.log); return nil })
-	g.Go(func() error {
-		<-gctx.Done()
-		d.log.Info("skiffd stops; containers go on") //nolint:sloglint // the context has ended
-		sctx, cancel := context.WithTimeoutCause(context.Background(), shutdownGrace, errors.New("requests went on for too long"))
-		defer cancel()
-		if err := srv.Shutdown(sctx); err != nil {
-			d.log.Warn("requests were cut off", "err", err) //nolint:sloglint // the same
-		}
-		return nil
-	})
-	return g.Wait()
 }
 
 // daemon holds the rooms while they are built and serve.
 type daemon struct {
-	c     *Config
+	c     *Config                // at start
+	conf  atomic.Pointer[Config] // in force: see reload
+	p     process
+	id    string // of the installation
 	log   *slog.Logger
 	rooms *cleanup.Stack
 
@@ -126,6 +111,7 @@ type daemon struct {
 	volumes    *volumes.Service
 	containers *containers.Service
 	builds     *builds.Service
+	system     *system.Service
 	registry   *registryd.Server
 	quotas     quota.Projects // of containers and volumes: one gives out the ids
 	apparmor   string         // the default profile, if the kernel has it
@@ -232,7 +218,13 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
 		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
 		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(), Users: d.users,
+		NoForward: !d.c.IPForward, NoForwardDrop: d.c.NoForwardDrop, NoMasquerade: !d.c.IPMasq, NoProxy: !d.c.UserlandProxy,
 	}
+	// All of these were checked by Finish.
+	o.BIP6, _ = netip.ParsePrefix(d.c.BIP6)
+	o.FixedCIDR, _ = netip.ParsePrefix(d.c.FixedCIDR)
+	o.DefaultGateway, _ = netip.ParseAddr(d.c.DefaultGateway)
+	o.DefaultGateway6, _ = netip.ParseAddr(d.c.DefaultGateway6)
 	if d.c.FixedCIDR6 != "" {
 		o.FixedCIDR6, _ = netip.ParsePrefix(d.c.FixedCIDR6) // checked by Finish
 	}
@@ -296,7 +288,7 @@ func (c *Config) pools() ([]network.Pool, error) {
 func (d *daemon) openImages(ctx context.Context, users *netContainers) error {
 	var err error
 	d.remote, err = remote.New(remote.Options{
-		InsecureRegistries: d.c.InsecureRegistries, Mirrors: d.c.Mirrors, CertsDir: "/etc/docker/certs.d",
+		Settings: d.c.registries(), CertsDir: "/etc/docker/certs.d",
 		UserAgent: "skiff/" + version.Version, Log: d.log,
 	})
 	if err != nil {
@@ -304,7 +296,7 @@ func (d *daemon) openImages(ctx context.Context, users *netContainers) error {
 	}
 	d.images, err = images.New(ctx, images.Options{
 		Store: d.store, Remote: d.remote, Publish: d.events.Publish, Log: d.log,
-		MaxDownloads: int64(d.c.MaxDownloads), MaxUploads: int64(d.c.MaxUploads),
+		Limits: d.c.transferLimits(),
 		InUse: func(imageID string) []images.ContainerRef {
 			if users.s == nil {
 				return nil
@@ -360,7 +352,6 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if d.users != nil {
 		facts.UIDMap, facts.GIDMap = d.users.UIDs, d.users.GIDs
 	}
-	facts.DefaultIPC, facts.DefaultCgroupns = container.IpcMode(d.c.IpcMode), container.CgroupnsMode(d.c.CgroupnsMode)
 	groups, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
@@ -372,26 +363,25 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 	if err != nil {
 		return nil, fmt.Errorf("--storage-opt overlay2.size: %w", err)
 	}
-	externals := d.c.externals()
-	facts.Runtimes, facts.DefaultRuntime = slices.Collect(maps.Keys(externals)), d.c.defaultRuntime()
 	s, err := containers.New(containers.Options{
 		DataRoot: d.c.DataRoot, ExecRoot: d.c.ExecRoot, Log: d.log,
-		Runtime: d.shim, Runtimes: externals, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
+		Runtime: d.shim, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
 		Quotas: &d.quotas, LayerSize: size,
 		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
-		Spec: containers.SpecDefaults{
-			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits, ShmSize: d.c.ShmSize,
+		Live: d.c.live(containers.Live{Spec: containers.SpecDefaults{
+			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits,
 			SeccompProfile: d.c.seccomp, NoNewPrivileges: d.c.NoNewPrivs, Init: d.c.Init,
 			RealtimePeriod: d.c.RealtimePeriod, RealtimeRuntime: d.c.RealtimeRuntime,
-		},
+		}}),
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.rooms.Push(func() {
-		cctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), shutdownGrace, errors.New("containers' background work went on for too long"))
+		const grace = 15 * time.Second
+		cctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), grace, errors.New("containers' background work went on for too long"))
 		defer cancel()
 		d.closer("containers", func() error { return s.Close(cctx) })()
 	})
@@ -410,10 +400,14 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 		return nil, err
 	}
 	gateway := d.gateway()
+	cache, err := d.c.cacheLimits()
+	if err != nil {
+		return nil, err
+	}
 	b, err := build.New(build.Options{
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
 		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.containers, d.users},
-		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: true,
+		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: d.c.Builder.hostNetwork(), Cache: cache,
 		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },
 	})
@@ -454,17 +448,17 @@ func (d *daemon) openRegistry() error {
 }
 
 func (d *daemon) backends(ctx context.Context, nets *netContainers) (apiserver.Backends, error) {
-	id, err := d.installationID()
-	if err != nil {
+	var err error
+	if d.id, err = d.installationID(); err != nil {
 		return apiserver.Backends{}, err
 	}
-	sys := system.New(d.systemConfig(id), system.Deps{
+	d.system = system.New(d.systemConfig(d.c), system.Deps{
 		Containers: sysContainers{d.containers}, Images: sysImages{d.images}, Volumes: d.volumes, BuildCache: d.builds,
 		Devices: cdi.New(d.c.CDISpecDirs), Events: d.events, Log: d.log,
 	})
 	return apiserver.Backends{
 		Containers: d.containers, Images: d.images, Networks: networks.New(networks.Options{Manager: d.networks, Containers: nets, Events: d.events, Log: d.log}),
-		Volumes: d.volumes, Builds: d.builds, System: sys,
+		Volumes: d.volumes, Builds: d.builds, System: d.system,
 	}, nil
 }
 

@@ -24,11 +24,10 @@ func Main(args []string, out, errOut io.Writer) int {
 	if len(args) > 0 && args[0] == "registry" {
 		return registryMain(args[1:], out, errOut)
 	}
-	c := DefaultConfig()
 	fs := pflag.NewFlagSet("skiffd", pflag.ContinueOnError)
 	fs.SetOutput(errOut)
 	fs.SortFlags = false
-	c.AddFlags(fs)
+	DefaultConfig().AddFlags(fs)
 	showVersion := fs.BoolP("version", "v", false, "Print version information and quit")
 	fs.Usage = func() {
 		_, _ = fmt.Fprintf(errOut, "Usage: skiffd [OPTIONS]\n       skiffd registry serve [OPTIONS]\n\nThe Skiff daemon.\n\nOptions:\n%s", fs.FlagUsages())
@@ -46,10 +45,7 @@ func Main(args []string, out, errOut io.Writer) int {
 		_, _ = fmt.Fprintf(out, "Skiff version %s, build %s\n", version.Version, version.Commit)
 		return 0
 	}
-	err := LoadFile(c.ConfigFile, fs)
-	if err == nil {
-		err = c.Finish()
-	}
+	c, flags, err := parse(args)
 	if err != nil {
 		_, _ = fmt.Fprintf(errOut, "skiffd: %v\n", err)
 		return 1
@@ -58,24 +54,49 @@ func Main(args []string, out, errOut io.Writer) int {
 		_, _ = fmt.Fprintln(out, "configuration OK")
 		return 0
 	}
-	log := newLogger(c, errOut)
+	log, level := newLogger(c, errOut)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, c, log); err != nil {
+	if err := run(ctx, c, process{args: args, flags: flags, level: level, manager: serviceManager()}, log); err != nil {
 		_, _ = fmt.Fprintf(errOut, "skiffd: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-func newLogger(c *Config, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(strings.ToUpper(c.LogLevel))) // checked by Finish
+// newLogger returns the logger, and what its level can be changed by.
+func newLogger(c *Config, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(c.level())
 	o := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.New(slog.NewJSONHandler(w, o)), level
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewTextHandler(w, o)), level
+}
+
+// level is what is logged at least.
+func (c *Config) level() slog.Level {
+	level, _ := logLevel(c.LogLevel) // checked by Finish
+	if c.Debug {
+		return slog.LevelDebug
+	}
+	return level
+}
+
+// logLevel knows docker's names, also of levels that nothing is logged at.
+func logLevel(name string) (slog.Level, bool) {
+	switch strings.ToLower(name) {
+	case "trace", "debug":
+		return slog.LevelDebug, true
+	case "info":
+		return slog.LevelInfo, true
+	case "warn":
+		return slog.LevelWarn, true
+	case "error", "fatal", "panic":
+		return slog.LevelError, true
+	}
+	return 0, false
 }
 
 // lockPidfile writes the pid file and holds a lock on it, so that no second

@@ -33,7 +33,7 @@ func (c *Config) checkHostGateways(check func(ok bool, format string, args ...an
 // "default-network-opts" of daemon.json: options of new networks, by driver.
 type networkOptsFlag map[string]map[string]string
 
-func (n networkOptsFlag) String() string { return "" }
+func (n networkOptsFlag) String() string { return textOf(n) }
 func (n networkOptsFlag) Type() string   { return "mapmap" }
 
 // Set takes driver=key=value.

@@ -39,7 +39,7 @@ func registryMain(args []string, out, errOut io.Writer) int {
 		_, _ = fmt.Fprintf(errOut, "skiffd registry serve: %v\n", err)
 		return 2
 	}
-	log := newLogger(c, errOut)
+	log, _ := newLogger(c, errOut)
 	logbridge.Redirect(log)
 	o.Log = log
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

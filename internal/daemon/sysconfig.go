@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"os"
 
 	apisystem "github.com/moby/moby/api/types/system"
 
@@ -14,10 +13,10 @@ import (
 )
 
 // systemConfig is what the daemon tells of itself in /info and /version.
-func (d *daemon) systemConfig(id string) system.Config {
-	c := d.c
+func (d *daemon) systemConfig(c *Config) system.Config {
+	proxies := c.proxies()
 	conf := system.Config{
-		ID: id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, BuildTime: version.Built, Debug: c.Debug, Labels: c.Labels,
+		ID: d.id, Root: c.DataRoot, Version: version.Version, Commit: version.Commit, BuildTime: version.Built, Debug: c.Debug, Labels: c.Labels,
 		Driver:        "overlay2",
 		DriverStatus:  [][2]string{{"Supports d_type", "true"}, {"Native Overlay Diff", "true"}},
 		LoggingDriver: c.LogDriver, LogDrivers: logDrivers(), CgroupDriver: c.cgroupDriver(),
@@ -25,7 +24,8 @@ func (d *daemon) systemConfig(id string) system.Config {
 		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivs, UserNS: d.users != nil,
 		Runtimes: c.runtimes(), DefaultRuntime: c.defaultRuntime(), InitBinary: "skiff-shim", Experimental: c.Experimental,
 		InsecureRegistries: c.InsecureRegistries, Mirrors: c.Mirrors,
-		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		HTTPProxy: proxies[0], HTTPSProxy: proxies[1], NoProxy: proxies[2],
+		LiveRestore: c.LiveRestore, AddressPools: c.addressPools(),
 		Firewall: &apisystem.FirewallInfo{Driver: "nftables"},
 	}
 	for _, h := range c.Hosts {

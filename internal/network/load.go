@@ -107,9 +107,9 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 		r.IPAM.Config = append(r.IPAM.Config, cfg)
 	}
 	o := m.defaultOptions()
-	o.bridge, o.icc = m.o.DefaultBridgeName, !m.o.NoICC
+	o.bridge, o.icc, o.masquerade = m.o.DefaultBridgeName, !m.o.NoICC, !m.o.NoMasquerade
 	r.Options = map[string]string{
-		optDefault: "true", optICC: strconv.FormatBool(o.icc), optMasquerade: "true", optHostBinding: "0.0.0.0",
+		optDefault: "true", optICC: strconv.FormatBool(o.icc), optMasquerade: strconv.FormatBool(o.masquerade), optHostBinding: "0.0.0.0",
 		optBridgeName: o.bridge, optMTU: strconv.Itoa(o.mtu),
 	}
 	l := newLAN(r, o)
@@ -128,16 +128,38 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 	return nil
 }
 
-func (m *Manager) defaultSubnet(v6 bool, old []network.IPAMConfig, all []Record) (network.IPAMConfig, error) {
-	if p := m.o.BIP; p.IsValid() && !v6 {
-		if !p.Addr().Is4() || p.Addr() == p.Masked().Addr() {
-			return network.IPAMConfig{}, errs.Newf(errs.Invalid, "invalid bip %s: give the bridge's own address and a mask", p)
+// defaultSubnet is the default bridge's in one family, with the other router that
+// its containers may have.
+func (m *Manager) defaultSubnet(v6 bool, old []network.IPAMConfig, all []Record) (c network.IPAMConfig, err error) {
+	bip, fixed, gateway, aux := m.o.BIP, m.o.FixedCIDR, m.o.DefaultGateway, auxGateway
+	if v6 {
+		bip, fixed, gateway, aux = m.o.BIP6, m.o.FixedCIDR6, m.o.DefaultGateway6, auxGateway6
+	}
+	switch {
+	case bip.IsValid():
+		if bip.Addr().Is6() != v6 || bip.Addr() == bip.Masked().Addr() {
+			return c, errs.Newf(errs.Invalid, "invalid bip %s: give the bridge's own address and a mask", bip)
 		}
-		return network.IPAMConfig{Subnet: p.Masked(), Gateway: p.Addr()}, nil
+		c = network.IPAMConfig{Subnet: bip.Masked(), Gateway: bip.Addr()}
+		if fixed.IsValid() && fixed.Masked() != c.Subnet {
+			c.IPRange = fixed.Masked()
+		}
+	case fixed.IsValid():
+		c = network.IPAMConfig{Subnet: fixed.Masked()}
+	default:
+		if c, err = m.freeSubnet(v6, old, all); err != nil {
+			return c, err
+		}
 	}
-	if p := m.o.FixedCIDR6; p.IsValid() && v6 {
-		return network.IPAMConfig{Subnet: p.Masked()}, nil
+	c.AuxAddress = nil // of last time
+	if gateway.IsValid() {
+		c.AuxAddress = map[string]netip.Addr{aux: gateway}
 	}
+	return c, nil
+}
+
+// freeSubnet is the one of last time, or the first that is free on this host.
+func (m *Manager) freeSubnet(v6 bool, old []network.IPAMConfig, all []Record) (network.IPAMConfig, error) {
 	routes, own := link.Routes, link.Address
 	if v6 {
 		routes, own = link.Routes6, link.Address6
@@ -150,6 +172,7 @@ func (m *Manager) defaultSubnet(v6 bool, old []network.IPAMConfig, all []Record)
 		if !c.Subnet.IsValid() || c.Subnet.Addr().Is6() != v6 {
 			continue
 		}
+		c.IPRange = netip.Prefix{} // of a configuration that had one
 		free := !slices.ContainsFunc(used, c.Subnet.Overlaps)
 		if free || own(m.o.DefaultBridgeName).Addr() == c.Gateway {
 			return c, nil

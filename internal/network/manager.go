@@ -34,6 +34,9 @@ type Record struct {
 // Pool is a range that subnets of Size bits are cut from.
 type Pool = ipam.Range
 
+// DefaultPools are what subnets are cut from where nothing is configured.
+func DefaultPools() []Pool { return ipam.DefaultRanges() }
+
 // Options configure a [Manager].
 type Options struct {
 	RunDir            string // run-time state of this daemon
@@ -42,7 +45,12 @@ type Options struct {
 	Log               *slog.Logger
 	BIP               netip.Prefix                 // address and mask of the default bridge; zero: chosen
 	IPv6              bool                         // the default bridge has it, too
-	FixedCIDR6        netip.Prefix                 // its subnet; zero: chosen
+	BIP6              netip.Prefix                 // its address and mask of IPv6; zero: chosen
+	FixedCIDR         netip.Prefix                 // where in its subnet addresses come from; without a BIP its subnet; zero: chosen
+	FixedCIDR6        netip.Prefix                 // the same of IPv6
+	DefaultGateway    netip.Addr                   // of containers on it; zero: the bridge
+	DefaultGateway6   netip.Addr                   // the same of IPv6
+	NoMasquerade      bool                         // containers on it keep their addresses outside
 	Defaults          map[string]map[string]string // options of new networks, by driver
 	DefaultBridgeName string                       // "" is skiff0
 	TableName         string                       // of nftables; "" is skiff
@@ -53,6 +61,7 @@ type Options struct {
 	Users             *userns.Map                  // of their user namespaces; nil: the host's
 	HostGateways      []netip.Addr                 // what "host-gateway" means; nil: the default bridge's
 	NoProxy           bool                         // do not serve published ports over IPv6
+	NoForward         bool                         // do not make the host forward
 	NoForwardDrop     bool                         // do not drop others' forwarding where we switched it on
 }
 
@@ -171,7 +180,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 // neighbours because it runs containers.
 func (m *Manager) enableForwarding() error {
 	on, err := link.Forwards(false)
-	if on || err != nil {
+	if on || err != nil || m.o.NoForward {
 		return err
 	}
 	if err := os.WriteFile(m.marker(false), nil, 0o600); err != nil {
@@ -203,7 +212,7 @@ func (m *Manager) needIPv6() error {
 	m.forward6.Lock()
 	defer m.forward6.Unlock()
 	on, err := link.Forwards(true)
-	if on || err != nil {
+	if on || err != nil || m.o.NoForward {
 		return err
 	}
 	if err := os.WriteFile(m.marker(true), nil, 0o600); err != nil {

@@ -268,11 +268,11 @@ func TestMirrorsFallThrough(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := httptest.NewServer(mirror)
 			defer m.Close()
-			c, err := New(Options{Mirrors: []string{m.URL}, Pause: time.Millisecond})
+			c, err := New(Options{Settings: Settings{Mirrors: []string{m.URL}}, Pause: time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.transports[hubHost] = &to{upstream.URL}
+			c.transports[hubHost] = &transport{RoundTripper: &to{upstream.URL}, set: c.set.Load()}
 			named, _ := reference.ParseNormalizedNamed("busybox")
 			desc, body, err := c.Repository(named, nil).Manifest(t.Context(), "latest")
 			if err != nil || !bytes.Equal(body, doc) || desc.Digest != digest.FromBytes(doc) {
@@ -334,3 +334,31 @@ func TestScopesOfAMount(t *testing.T) {
 
 // base64ish makes a token that tells its scopes.
 func base64ish(scopes []string) string { return strings.Join(scopes, "|") }
+
+// How often a download is taken up again can be set, also while the client lives.
+func TestAttempts(t *testing.T) {
+	body := []byte(strings.Repeat("x", 100))
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(body), Size: int64(len(body))}
+	var n atomic.Int32
+	repo := served(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		n.Add(1)
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write(body[:10])
+	})
+	asks := map[int]int32{}
+	for _, attempts := range []int{1, 3} {
+		apply, err := repo.c.Prepare(Settings{Attempts: attempts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply()
+		n.Store(0)
+		if _, err := readBlob(t, repo, desc); err == nil {
+			t.Error("a blob that breaks off was read")
+		}
+		asks[attempts] = n.Load()
+	}
+	if asks[1] == 0 || asks[3] <= asks[1] {
+		t.Errorf("asked %v times", asks)
+	}
+}

@@ -1,19 +1,14 @@
 package remote
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -31,12 +26,7 @@ const (
 
 // Options of [New]; the zero value is a daemon without configuration.
 type Options struct {
-	// InsecureRegistries are hosts, hosts with port, or address ranges whose
-	// certificates are not checked and which may answer plain HTTP. Loopback
-	// addresses always are.
-	InsecureRegistries []string
-	// Mirrors are asked before docker.io for what is on it.
-	Mirrors []string
+	Settings // at first
 	// CertsDir holds a directory per registry ("host:port") with ca.crt and
 	// client.cert/client.key files, as /etc/docker/certs.d.
 	CertsDir  string
@@ -47,16 +37,35 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Client reaches registries. It keeps connections, never credentials.
-type Client struct {
-	opts     Options
+// Settings are the options that may change while the client lives.
+type Settings struct {
+	// InsecureRegistries are hosts, hosts with port, or address ranges whose
+	// certificates are not checked and which may answer plain HTTP. Loopback
+	// addresses always are.
+	InsecureRegistries []string
+	// Mirrors are asked before docker.io for what is on it.
+	Mirrors []string
+	// Attempts is how often a download is begun, or taken up again, without
+	// getting on; 0 is docker's 5.
+	Attempts int
+}
+
+// settings are those, read.
+type settings struct {
 	insecure []netip.Prefix
 	names    map[string]bool // insecure hosts by name
 	mirrors  []*url.URL
-	idle     time.Duration // how long an answer may stand still
+	resumes  int
+}
+
+// Client reaches registries. It keeps connections, never credentials.
+type Client struct {
+	opts Options
+	set  atomic.Pointer[settings]
+	idle time.Duration // how long an answer may stand still
 
 	mu         sync.Mutex
-	transports map[string]http.RoundTripper // by host; guarded by mu
+	transports map[string]*transport // by host; guarded by mu
 }
 
 // New checks the options.
@@ -70,51 +79,60 @@ func New(o Options) (*Client, error) {
 	if o.Pause == 0 {
 		o.Pause = firstPause
 	}
-	c := &Client{opts: o, idle: idleAfter, names: map[string]bool{}, transports: map[string]http.RoundTripper{}}
+	c := &Client{opts: o, idle: idleAfter, transports: map[string]*transport{}}
+	apply, err := c.Prepare(o.Settings)
+	if err != nil {
+		return nil, err
+	}
+	apply()
+	return c, nil
+}
+
+// Prepare checks other settings; the function applies them to requests that come.
+func (c *Client) Prepare(o Settings) (apply func(), err error) {
+	s := &settings{names: map[string]bool{}, resumes: maxResumes}
+	if o.Attempts > 0 {
+		s.resumes = o.Attempts - 1
+	}
 	for _, r := range o.InsecureRegistries {
 		if p, err := netip.ParsePrefix(r); err == nil {
-			c.insecure = append(c.insecure, p)
+			s.insecure = append(s.insecure, p)
 			continue
 		}
 		if strings.Contains(r, "://") || strings.ContainsAny(r, "/ ") || r == "" {
 			return nil, errs.Newf(errs.Invalid, "insecure registry %s is not valid: it must be a host, a host with port, or an address range", r)
 		}
-		c.names[strings.ToLower(r)] = true
+		s.names[strings.ToLower(r)] = true
 	}
 	for _, p := range []string{"127.0.0.0/8", "::1/128"} {
-		c.insecure = append(c.insecure, netip.MustParsePrefix(p))
+		s.insecure = append(s.insecure, netip.MustParsePrefix(p))
 	}
 	for _, m := range o.Mirrors {
 		u, err := url.Parse(m)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			return nil, errs.Newf(errs.Invalid, "invalid mirror: %s is not an http or https URL of a host", m)
 		}
-		c.mirrors = append(c.mirrors, u)
+		s.mirrors = append(s.mirrors, u)
 	}
-	return c, nil
+	return func() { c.set.Store(s) }, nil
 }
-
-// InsecureCIDRs returns the address ranges that need no certificate, and Names
-// the hosts: for `docker info`.
-func (c *Client) InsecureCIDRs() []netip.Prefix { return c.insecure }
-
-// Mirrors returns the mirrors of docker.io.
-func (c *Client) Mirrors() []string { return c.opts.Mirrors }
 
 // Insecure reports whether host ("name", "name:port") may answer without a
 // valid certificate.
-func (c *Client) Insecure(host string) bool {
+func (c *Client) Insecure(host string) bool { return c.set.Load().trusts(host) }
+
+func (s *settings) trusts(host string) bool {
 	host = strings.ToLower(host)
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
 	}
 	name = strings.Trim(name, "[]")
-	if c.names[host] || c.names[name] || name == "localhost" {
+	if s.names[host] || s.names[name] || name == "localhost" {
 		return true
 	}
 	if a, err := netip.ParseAddr(name); err == nil {
-		for _, p := range c.insecure {
+		for _, p := range s.insecure {
 			if p.Contains(a) {
 				return true
 			}
@@ -122,7 +140,7 @@ func (c *Client) Insecure(host string) bool {
 		return false
 	}
 	// Only ranges beyond loopback make a look-up worth while.
-	if len(c.insecure) <= 2 {
+	if len(s.insecure) <= 2 {
 		return false
 	}
 	addrs, err := net.LookupIP(name) //nolint:noctx // as dockerd: configuration, cached by the resolver
@@ -131,7 +149,7 @@ func (c *Client) Insecure(host string) bool {
 	}
 	for _, ip := range addrs {
 		if a, ok := netip.AddrFromSlice(ip); ok {
-			for _, p := range c.insecure {
+			for _, p := range s.insecure {
 				if p.Contains(a.Unmap()) {
 					return true
 				}
@@ -139,80 +157,6 @@ func (c *Client) Insecure(host string) bool {
 		}
 	}
 	return false
-}
-
-// transport returns the connections to host, made once.
-func (c *Client) transport(host string) (http.RoundTripper, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t, ok := c.transports[host]; ok {
-		return t, nil
-	}
-	conf, err := c.tlsConfig(host)
-	if err != nil {
-		return nil, err
-	}
-	t := docker.DefaultHTTPTransport(conf)
-	t.MaxIdleConnsPerHost = 8
-	t.ResponseHeaderTimeout = 2 * time.Minute
-	var rt http.RoundTripper = t
-	if conf.InsecureSkipVerify {
-		rt = docker.NewHTTPFallback(t)
-	}
-	rt = &agent{&impatient{rt, c.idle}, c.opts.UserAgent}
-	c.transports[host] = rt
-	return rt, nil
-}
-
-type agent struct {
-	http.RoundTripper
-	name string
-}
-
-func (a *agent) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("User-Agent", a.name)
-	return a.RoundTripper.RoundTrip(r)
-}
-
-func (c *Client) tlsConfig(host string) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure(host)} //nolint:gosec // asked for by the administrator
-	if c.opts.CertsDir == "" || strings.ContainsAny(host, `/\`) {
-		return conf, nil
-	}
-	dir := filepath.Join(c.opts.CertsDir, host)
-	ents, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return conf, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range ents {
-		p := filepath.Join(dir, e.Name())
-		switch filepath.Ext(p) {
-		case ".crt":
-			if conf.RootCAs == nil {
-				if conf.RootCAs, err = x509.SystemCertPool(); err != nil {
-					return nil, err
-				}
-			}
-			pem, err := os.ReadFile(p)
-			if err != nil {
-				return nil, err
-			}
-			if !conf.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("%s holds no certificate", p)
-			}
-		case ".cert":
-			cert, err := tls.LoadX509KeyPair(p, strings.TrimSuffix(p, ".cert")+".key")
-			if err != nil {
-				return nil, fmt.Errorf("client certificate for %s: %w", host, err)
-			}
-			conf.Certificates = append(conf.Certificates, cert)
-		}
-	}
-	return conf, nil
 }
 
 // Credentials finds the credentials for a registry ("docker.io", "host:port").
@@ -225,7 +169,7 @@ func (c *Client) Hosts(creds Credentials) docker.RegistryHosts {
 	return func(name string) ([]docker.RegistryHost, error) {
 		var out []docker.RegistryHost
 		if name == hub {
-			for _, m := range c.mirrors {
+			for _, m := range c.set.Load().mirrors {
 				h, err := c.host(m.Scheme, m.Host, nil)
 				if err != nil {
 					return nil, err

@@ -24,7 +24,7 @@ import (
 )
 
 func TestInsecure(t *testing.T) {
-	c, err := New(Options{InsecureRegistries: []string{"10.0.0.0/8", "reg.example", "other.example:5000"}})
+	c, err := New(Options{Settings: Settings{InsecureRegistries: []string{"10.0.0.0/8", "reg.example", "other.example:5000"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,19 +37,19 @@ func TestInsecure(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"https://x", "", "a/b"} {
-		if _, err := New(Options{InsecureRegistries: []string{bad}}); !errs.Is(err, errs.Invalid) {
+		if _, err := New(Options{Settings: Settings{InsecureRegistries: []string{bad}}}); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%q accepted", bad)
 		}
 	}
 	for _, bad := range []string{"ftp://x", "x", "https://u:p@x", "https://x?q"} {
-		if _, err := New(Options{Mirrors: []string{bad}}); !errs.Is(err, errs.Invalid) {
+		if _, err := New(Options{Settings: Settings{Mirrors: []string{bad}}}); !errs.Is(err, errs.Invalid) {
 			t.Errorf("mirror %q accepted", bad)
 		}
 	}
 }
 
 func TestCredentialsNeverReachAMirror(t *testing.T) {
-	c, err := New(Options{Mirrors: []string{"https://mirror.example/cache"}})
+	c, err := New(Options{Settings: Settings{Mirrors: []string{"https://mirror.example/cache"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func (r *Repository) Blob(ctx context.Context, desc ocispec.Descriptor) (io.Read
 		return nil, explain("pull", r.named, desc.Digest.String(), err)
 	}
 	return &resumer{
-		ctx: ctx, rc: rc, pause: r.c.opts.Pause,
+		ctx: ctx, rc: rc, pause: r.c.opts.Pause, most: r.c.set.Load().resumes,
 		open: func() (io.ReadCloser, error) { return r.fetch(ctx, desc) },
 		told: func(err error, wait time.Duration) {
 			r.c.opts.Log.InfoContext(ctx, "a download is taken up again", "digest", desc.Digest.String(), "after", wait, "error", err)

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxResumes is how often a download is taken up again without getting on;
-	// the pauses before double from the first.
+	// maxResumes is how often a download is taken up again without getting on,
+	// unless told otherwise; the pauses before double from the first.
 	maxResumes  = 4
 	firstPause  = time.Second
 	someBytes   = 64 << 10         // as many count as getting on
@@ -30,6 +30,7 @@ type resumer struct {
 	ctx   context.Context //nolint:containedctx // of the download that it is
 	open  func() (io.ReadCloser, error)
 	pause time.Duration
+	most  int // times it is taken up again without getting on
 	told  func(err error, wait time.Duration)
 
 	rc     io.ReadCloser
@@ -60,7 +61,7 @@ func (r *resumer) again(err error) error {
 	if r.offset-r.failed >= someBytes || r.fails == 0 {
 		r.fails, r.first = 0, err
 	}
-	for r.failed = r.offset; r.fails < maxResumes && passing(err) && r.ctx.Err() == nil; {
+	for r.failed = r.offset; r.fails < r.most && passing(err) && r.ctx.Err() == nil; {
 		wait := r.pause << r.fails
 		r.fails++
 		r.told(err, wait)

@@ -20,7 +20,7 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) (*apibuild.CachePru
 		All: o.All, ReservedSpace: o.ReservedSpace, MaxUsedSpace: o.MaxUsedSpace, MinFreeSpace: o.MinFreeSpace,
 	}
 	var err error
-	if po.Filters, po.KeepDuration, err = cacheFilters(o.Filters, time.Now()); err != nil {
+	if po.Filters, po.KeepDuration, err = CacheFilters(o.Filters, time.Now()); err != nil {
 		return nil, err
 	}
 	var gone []build.CacheRecord
@@ -59,9 +59,9 @@ func (s *Service) DiskUsage(ctx context.Context) ([]*apibuild.CacheRecord, error
 	return out, nil
 }
 
-// cacheFilters translates docker's filters to BuildKit's language, where one
+// CacheFilters translates docker's filters to BuildKit's language, where one
 // string with commas means all of its parts. now is what durations count from.
-func cacheFilters(f filter.Set, now time.Time) (out []string, keep time.Duration, err error) {
+func CacheFilters(f filter.Set, now time.Time) (out []string, keep time.Duration, err error) {
 	if err := f.Check("until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!"); err != nil {
 		return nil, 0, err
 	}

@@ -145,7 +145,7 @@ func TestCacheFilters(t *testing.T) {
 		"date":     {filter.Set{"unused-for": {"2026-11-23T11:00:00Z"}}, nil, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, keep, err := cacheFilters(tc.in, now)
+			got, keep, err := CacheFilters(tc.in, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +155,7 @@ func TestCacheFilters(t *testing.T) {
 		})
 	}
 	for _, bad := range []filter.Set{{"nope": {"1"}}, {"until": {"soon"}}, {"id": {"a", "b"}}, {"until": {"1h"}, "unused-for": {"1h"}}} {
-		if _, _, err := cacheFilters(bad, now); !errs.Is(err, errs.Invalid) {
+		if _, _, err := CacheFilters(bad, now); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}

@@ -146,7 +146,7 @@ func (s *Service) declare(ctx context.Context, o CreateOptions, id string, undo 
 	if len(config.Entrypoint) == 1 && config.Entrypoint[0] == "" {
 		config.Entrypoint = nil
 	}
-	warnings, err := spec.Validate(config, host, s.o.Spec.Host)
+	warnings, err := spec.Validate(config, host, s.spec().Host)
 	if err != nil {
 		return nil, err
 	}

@@ -289,7 +289,7 @@ func (s *Service) runExec(ctx context.Context, rec *Record, e *execProc, o ExecS
 	if err != nil {
 		return err
 	}
-	p, err := spec.BuildExec(of, rec.Config, rec.HostConfig, &req, s.o.Spec.Host)
+	p, err := spec.BuildExec(of, rec.Config, rec.HostConfig, &req, s.spec().Host)
 	if err != nil {
 		return err
 	}

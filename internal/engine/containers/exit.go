@@ -80,7 +80,7 @@ func (s *Service) ended(ctx context.Context, c *ctr, e runtime.Exit) {
 	rec := c.rec
 	c.stopHealth()
 	ran := e.At.Sub(c.st.StartedAt)
-	again := !c.restarting && !c.removingLocked() &&
+	again := !c.restarting && !c.removingLocked() && !s.ending.Load() &&
 		shouldRestart(rec.HostConfig.RestartPolicy, e.Code, c.st.Stopped, c.st.Restarts)
 	to := Exited
 	if again {
@@ -240,7 +240,7 @@ func (s *Service) retry(c *ctr) {
 	}
 	defer done()
 	c.mu.Lock()
-	due := c.st.Phase == Restarting && c.retry != nil
+	due := c.st.Phase == Restarting && c.retry != nil && !s.ending.Load()
 	c.retry = nil
 	c.mu.Unlock()
 	if !due {

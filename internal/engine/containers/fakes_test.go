@@ -106,13 +106,13 @@ func (w *world) boot() {
 		DataRoot: filepath.Join(w.dir, "data"), ExecRoot: filepath.Join(w.dir, "run"),
 		Runtime: w.rt, Networks: w.nets, Images: w.images, Volumes: w.volumes, Logs: w.logs, Layers: w.layers,
 		Events: w.bus, Cgroups: w.groups, Records: w.recs, Pool: -1, Shm: w.shm, Quotas: w.quotas,
-		Spec: SpecDefaults{Host: spec.HostFacts{
+		Live: Live{Spec: SpecDefaults{Host: spec.HostFacts{
 			CgroupV2: true, CgroupNS: true, Seccomp: true, Cgroups: spec.AllCgroups(), CPUs: 2, RecursiveRO: true,
 			Capabilities: spec.DefaultCapabilities(), HardLimits: map[string]uint64{},
 			Sysctl:  func(string) bool { return true },
 			Devices: func() ([]specs.LinuxDevice, error) { return nil, nil },
 			Device:  func(string) ([]specs.LinuxDevice, error) { return nil, nil },
-		}},
+		}}},
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -30,7 +30,7 @@ func (s *Service) Inspect(ctx context.Context, id string, size bool) (*container
 		LogPath: logPath(rec), ExecIDs: v.execs, HostConfig: s.shownLinks(rec), Config: rec.Config,
 		Mounts: mountPoints(rec), NetworkSettings: s.networkSettings(&v),
 		ImageManifestDescriptor: rec.Manifest,
-		AppArmorProfile:         spec.ApparmorProfile(rec.HostConfig, s.o.Spec.Host),
+		AppArmorProfile:         spec.ApparmorProfile(rec.HostConfig, s.spec().Host),
 		GraphDriver: &storage.DriverData{Name: s.o.Storage, Data: map[string]string{
 			"UpperDir": filepath.Join(s.dataDir(rec.ID), upperName), "WorkDir": filepath.Join(s.dataDir(rec.ID), workName),
 		}},

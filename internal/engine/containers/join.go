@@ -63,7 +63,7 @@ func (s *Service) join(rec *Record, in *spec.Input, j *joins) error {
 			return err
 		}
 	}
-	if m := h.NetworkMode; m.IsContainer() && spec.Remapped(h, s.o.Spec.Host) {
+	if m := h.NetworkMode; m.IsContainer() && spec.Remapped(h, s.spec().Host) {
 		p, err := s.joined(m.ConnectedContainer(), "network", rec.ID)
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ func (s *Service) join(rec *Record, in *spec.Input, j *joins) error {
 // joinUser has a container join the user namespace of the one whose others it
 // joins: they belong to it, and are nobody else's to do anything with.
 func (s *Service) joinUser(rec *Record, in *spec.Input, ref string, p process, j *joins) error {
-	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
+	if !spec.Remapped(rec.HostConfig, s.spec().Host) {
 		return nil
 	}
 	ids, err := userns.Of(p.pid)

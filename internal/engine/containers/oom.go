@@ -25,7 +25,7 @@ func (c *ctr) watchOOM(s *Service) {
 func (s *Service) beginOOM(c *ctr, pid int) {
 	c.mu.Lock()
 	same, known := c.runs(pid), c.st.OOM
-	path := spec.CgroupPath(c.rec.HostConfig, s.o.Spec.CgroupParent, c.id)
+	path := spec.CgroupPath(c.rec.HostConfig, s.spec().CgroupParent, c.id)
 	c.mu.Unlock()
 	if !same {
 		return

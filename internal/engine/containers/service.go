@@ -30,7 +30,6 @@ type Options struct {
 	Log      *slog.Logger
 
 	Runtime  runtime.Runtime
-	Runtimes map[string]runtime.External     // others that containers may name
 	CRIU     func() (path string, err error) // finds the program that checkpoints need; nil: none are made
 	Networks Networks
 	Images   Images
@@ -43,10 +42,9 @@ type Options struct {
 	Quotas   Quotas // nil: the file system's project quotas
 	Records  Records
 
-	Spec SpecDefaults
+	Live // at first
 
-	DefaultLog         container.LogConfig // for containers that name no driver
-	DefaultStopTimeout int                 // seconds; 0 is docker's 10
+	DefaultLog container.LogConfig // for containers that name no driver
 	// DNS is for containers that name no servers of their own, and so on.
 	DNS                   []netip.Addr
 	DNSSearch, DNSOptions []string
@@ -89,6 +87,8 @@ type Service struct {
 	stubs    *stubs
 	settler  *settler
 	pruning  atomic.Bool
+	changing atomic.Pointer[Live]
+	ending   atomic.Bool // the daemon ends the containers: see [Service.StopAll]
 	now      func() time.Time
 
 	// Set by Restore, before exits are watched for.
@@ -147,12 +147,6 @@ func New(o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.DefaultStopTimeout == 0 {
-		o.DefaultStopTimeout = 10
-	}
-	if o.Spec.CgroupParent == "" {
-		o.Spec.CgroupParent = "/skiff"
-	}
 	if o.DefaultLog.Type == "" {
 		o.DefaultLog.Type = logs.DriverLocal
 	}
@@ -167,6 +161,7 @@ func New(o Options) (*Service, error) {
 		dataRoot: filepath.Join(o.DataRoot, "containers"),
 		runRoot:  filepath.Join(o.ExecRoot, "containers"),
 	}
+	s.Reconfigure(o.Live)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	for _, dir := range []string{s.dataRoot, s.runRoot} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

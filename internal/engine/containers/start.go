@@ -247,7 +247,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[str
 	for _, w := range warnings {
 		s.log.WarnContext(ctx, "container specification", "container", c.id, "warning", w)
 	}
-	if d := s.o.Spec; d.RealtimePeriod != 0 || d.RealtimeRuntime != 0 {
+	if d := s.spec(); d.RealtimePeriod != 0 || d.RealtimeRuntime != 0 {
 		if err := s.o.Cgroups.GiveRealtime(path.Dir(in.CgroupPath), d.RealtimePeriod, d.RealtimeRuntime); err != nil {
 			return nil, err
 		}
@@ -258,7 +258,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[str
 	}
 	return &runtime.Launch{
 		ID: c.id, Spec: oci, Rootfs: rootfs, IO: rec.runtimeIO(), Log: rec.Log,
-		Init: spec.UseInit(rec.HostConfig, s.o.Spec.Init),
+		Init: spec.UseInit(rec.HostConfig, s.spec().Init),
 		User: user, External: external,
 	}, nil
 }
@@ -266,7 +266,7 @@ func (s *Service) plan(ctx context.Context, c *ctr, rec *Record, volumes map[str
 // external is the runtime that a container names, nil for the built-in one.
 func (s *Service) external(rec *Record) (*runtime.External, error) {
 	name := rec.HostConfig.Runtime
-	if e, ok := s.o.Runtimes[name]; ok {
+	if e, ok := s.changing.Load().Runtimes[name]; ok {
 		return &e, nil
 	}
 	if !spec.IsBuiltin(name) { // it was configured when the container was made
@@ -278,7 +278,7 @@ func (s *Service) external(rec *Record) (*runtime.External, error) {
 // specInput is the specification's input, but for its mounts and what it takes
 // of others that run.
 func (s *Service) specInput(rec *Record, links []link) spec.Input {
-	d := s.o.Spec
+	d := s.spec()
 	in := spec.Input{
 		ID: rec.ID, Name: rec.Name, Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		Config: rec.Config, HostConfig: rec.HostConfig, Path: rec.Path, Args: rec.Args,
@@ -298,10 +298,10 @@ func (s *Service) specInput(rec *Record, links []link) spec.Input {
 
 // users maps the ids of a container's user namespace; nil: it has none.
 func (s *Service) users(rec *Record) *userns.Map {
-	if !spec.Remapped(rec.HostConfig, s.o.Spec.Host) {
+	if !spec.Remapped(rec.HostConfig, s.spec().Host) {
 		return nil
 	}
-	return &userns.Map{UIDs: s.o.Spec.Host.UIDMap, GIDs: s.o.Spec.Host.GIDMap}
+	return &userns.Map{UIDs: s.spec().Host.UIDMap, GIDs: s.spec().Host.GIDMap}
 }
 
 // rootfs says what the container's root is made of.

@@ -108,7 +108,7 @@ func (s *Service) sample(c *ctr) (*container.StatsResponse, error) {
 	if !v.st.Phase.live() {
 		return out, nil
 	}
-	st, err := s.o.Cgroups.Stats(spec.CgroupPath(v.rec.HostConfig, s.o.Spec.CgroupParent, c.id))
+	st, err := s.o.Cgroups.Stats(spec.CgroupPath(v.rec.HostConfig, s.spec().CgroupParent, c.id))
 	if errors.Is(err, os.ErrNotExist) {
 		return out, nil // it ended just now
 	}
@@ -116,7 +116,7 @@ func (s *Service) sample(c *ctr) (*container.StatsResponse, error) {
 		return nil, err
 	}
 	out.Read = s.now()
-	fillStats(out, st, s.o.Spec.Host.CgroupV2)
+	fillStats(out, st, s.spec().Host.CgroupV2)
 	if out.CPUStats.SystemUsage, out.CPUStats.OnlineCPUs, err = systemCPU(); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (s *Service) stop(ctx context.Context, c *ctr, o StopOptions) error {
 	if err != nil {
 		return errs.With(errs.Invalid, err)
 	}
-	timeout := s.o.DefaultStopTimeout
+	timeout := s.stopTimeout()
 	switch {
 	case o.Timeout != nil:
 		timeout = *o.Timeout
@@ -159,7 +159,7 @@ func (s *Service) signal(ctx context.Context, c *ctr, sig syscall.Signal, stay b
 	c.mu.Lock()
 	phase, rec := c.st.Phase, c.rec
 	// Who restarts it wants it to run, also if that is cut short.
-	if phase.active() && stay && !c.restarting {
+	if phase.active() && stay && !c.restarting && !s.ending.Load() {
 		c.st.Stopped = true
 	}
 	c.mu.Unlock()

@@ -21,7 +21,7 @@ func (s *Service) Update(ctx context.Context, id string, u container.UpdateConfi
 	if err := checkFixed(&u.Resources); err != nil {
 		return none, err
 	}
-	warnings, err := spec.ValidateResources(&u.Resources, s.o.Spec.Host, true)
+	warnings, err := spec.ValidateResources(&u.Resources, s.spec().Host, true)
 	if err != nil {
 		return none, err
 	}
@@ -52,7 +52,7 @@ func (s *Service) update(ctx context.Context, c *ctr, u container.UpdateConfig) 
 		return err
 	}
 	if phase.live() {
-		r, err := spec.Resources(&after.Resources, s.o.Spec.Host)
+		r, err := spec.Resources(&after.Resources, s.spec().Host)
 		if err != nil {
 			return err
 		}

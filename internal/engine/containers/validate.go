@@ -90,7 +90,7 @@ func (s *Service) normalize(h *container.HostConfig, nc *network.NetworkingConfi
 	if h.PidsLimit != nil && *h.PidsLimit <= 0 {
 		h.PidsLimit = nil
 	}
-	spec.Defaults(h, s.o.Spec.Host, s.o.Spec.ShmSize)
+	spec.Defaults(h, s.spec().Host, s.spec().ShmSize)
 	// A joined container is meant by identity: it may be renamed. Whether it
 	// exists is checkOthers's to tell, or for a network the start's, as with docker.
 	join := func(ref string) string {

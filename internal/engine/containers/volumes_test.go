@@ -93,7 +93,8 @@ func TestForeignVolumes(t *testing.T) {
 	for _, foreign := range []bool{false, true} {
 		w := newWorld(t)
 		users := specs.LinuxIDMapping{HostID: 100000, Size: 65536}
-		w.o.Spec.Host.UIDMap, w.o.Spec.Host.GIDMap = []specs.LinuxIDMapping{users}, []specs.LinuxIDMapping{users}
+		h := &w.spec().Host
+		h.UIDMap, h.GIDMap = []specs.LinuxIDMapping{users}, []specs.LinuxIDMapping{users}
 		w.volumes.foreign = foreign
 		w.run("box", withBinds("v:/v"))
 		if got := w.layers.owners != nil; got != foreign {

@@ -142,10 +142,11 @@ func (s *Service) fetchLayer(ctx context.Context, blob ocispec.Descriptor, diffI
 }
 
 func (s *Service) download(ctx context.Context, blob ocispec.Descriptor, diffID digest.Digest, open opener, w words, p progress.Sink) (_ *snapshot.Extracted, err error) {
-	if err := s.downloads.Acquire(ctx, 1); err != nil {
+	downloads := s.limits.Load().downloads
+	if err := downloads.Acquire(ctx, 1); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	defer s.downloads.Release(1)
+	defer downloads.Release(1)
 	// Two pulls of one blob: the second finds the blob stored, and unpacks it.
 	unlock, err := s.locks.lock(ctx, blob.Digest)
 	if err != nil {

@@ -37,10 +37,11 @@ func (s *Service) pushLayer(ctx context.Context, repo *remote.Repository, desc o
 func (s *Service) upload(ctx context.Context, repo *remote.Repository, desc ocispec.Descriptor, diffID digest.Digest, p progress.Sink) (ocispec.Descriptor, remote.Pushed, error) {
 	var got remote.Pushed
 	id := ids.Short(diffID.String())
-	if err := s.uploads.Acquire(ctx, 1); err != nil {
+	uploads := s.limits.Load().uploads
+	if err := uploads.Acquire(ctx, 1); err != nil {
 		return desc, got, context.Cause(ctx)
 	}
-	defer s.uploads.Release(1)
+	defer uploads.Release(1)
 	if desc.Digest != diffID && s.store.Content.Stored(s.store.Context(ctx), desc.Digest) {
 		got, err := s.sendStored(ctx, repo, desc, id, s.mounts(repo, diffID, desc.Digest), p)
 		return desc, got, err

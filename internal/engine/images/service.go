@@ -4,12 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/skiff-containers/skiff/internal/kit/ids"
 	"github.com/skiff-containers/skiff/internal/remote"
@@ -34,10 +34,8 @@ type Options struct {
 	UseCounts func() map[string]int
 	// Publish tells the event stream; nil drops events.
 	Publish func(t events.Type, a events.Action, id string, attrs map[string]string)
-	// MaxDownloads and MaxUploads bound the layers that are transferred at
-	// once by all verbs together; 0 is docker's 3 and 5.
-	MaxDownloads, MaxUploads int64
-	Log                      *slog.Logger
+	Limits  Limits // at first
+	Log     *slog.Logger
 }
 
 // Service answers the image verbs.
@@ -48,8 +46,7 @@ type Service struct {
 	useCounts func() map[string]int
 	publish   func(events.Type, events.Action, string, map[string]string)
 	log       *slog.Logger
-	downloads *semaphore.Weighted
-	uploads   *semaphore.Weighted
+	limits    atomic.Pointer[limits]
 
 	cache   cache
 	catalog catalog
@@ -65,12 +62,6 @@ type Service struct {
 // New makes the service. It removes what verbs of an earlier process left half
 // done, in the background.
 func New(ctx context.Context, o Options) (*Service, error) {
-	if o.MaxDownloads <= 0 {
-		o.MaxDownloads = 3
-	}
-	if o.MaxUploads <= 0 {
-		o.MaxUploads = 5
-	}
 	if o.InUse == nil {
 		o.InUse = func(string) []ContainerRef { return nil }
 	}
@@ -83,9 +74,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Service{
 		store: o.Store, remote: o.Remote, inUse: o.InUse, useCounts: o.UseCounts, publish: o.Publish, log: o.Log,
-		downloads: semaphore.NewWeighted(o.MaxDownloads), uploads: semaphore.NewWeighted(o.MaxUploads),
 		collect: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
 	}
+	s.SetLimits(o.Limits)
 	s.cache.init()
 	s.locks.init()
 	if err := s.dropOldLeases(s.store.Context(ctx)); err != nil {

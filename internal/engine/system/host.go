@@ -12,11 +12,11 @@ import (
 
 // host is what the kernel and its files tell.
 type host struct {
-	kernel, os, osVersion                string
-	memory                               int64
-	forwarding                           bool
-	apparmor, seccomp, selinux, cgroupns bool
-	cgroup                               cgroups
+	kernel, os, osVersion       string
+	memory                      int64
+	forwarding                  bool
+	apparmor, seccomp, cgroupns bool
+	cgroup                      cgroups
 }
 
 // cgroups says which limits can be set.
@@ -32,7 +32,6 @@ func inspectHost(root fs.FS) host {
 		memory:     memTotal(root),
 		forwarding: readLine(root, "proc/sys/net/ipv4/ip_forward") == "1",
 		apparmor:   strings.HasPrefix(readLine(root, "sys/module/apparmor/parameters/enabled"), "Y"),
-		selinux:    exists(root, "sys/fs/selinux/enforce"),
 		cgroupns:   exists(root, "proc/self/ns/cgroup"),
 		seccomp:    exists(root, "proc/sys/kernel/seccomp/actions_avail"),
 		cgroup:     inspectCgroups(root),

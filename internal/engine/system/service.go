@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -30,20 +31,27 @@ type Deps struct {
 
 // Service tells of the engine.
 type Service struct {
-	c    Config
+	conf atomic.Pointer[Config]
 	d    Deps
 	host fs.FS // the host's root; another one in tests
 }
 
 // New returns the service.
 func New(c Config, d Deps) *Service {
+	s := &Service{d: d, host: os.DirFS("/")}
+	s.Reconfigure(c)
+	return s
+}
+
+// Reconfigure changes what is told from now on.
+func (s *Service) Reconfigure(c Config) {
 	if c.CgroupDriver == "" {
 		c.CgroupDriver = "cgroupfs"
 	}
 	if c.SeccompProfile == "" {
 		c.SeccompProfile = "builtin"
 	}
-	return &Service{c, d, os.DirFS("/")}
+	s.conf.Store(&c)
 }
 
 // Events subscribes to the engine's events.
@@ -53,54 +61,54 @@ func (s *Service) Events(_ context.Context, since, until time.Time, f filter.Set
 
 // Version tells what runs here.
 func (s *Service) Version(context.Context) (*system.VersionResponse, error) {
-	kernel := readLine(s.host, "proc/sys/kernel/osrelease")
+	c, kernel := s.conf.Load(), readLine(s.host, "proc/sys/kernel/osrelease")
 	engine := system.ComponentVersion{
 		Name:    "Engine",
-		Version: s.c.Version,
+		Version: c.Version,
 		Details: map[string]string{
-			"GitCommit":     s.c.Commit,
+			"GitCommit":     c.Commit,
 			"GoVersion":     runtime.Version(),
 			"Os":            runtime.GOOS,
 			"Arch":          runtime.GOARCH,
-			"BuildTime":     s.c.BuildTime,
+			"BuildTime":     c.BuildTime,
 			"KernelVersion": kernel,
-			"Experimental":  strconv.FormatBool(s.c.Experimental),
+			"Experimental":  strconv.FormatBool(c.Experimental),
 		},
 	}
 	return &system.VersionResponse{
 		Platform:      system.PlatformInfo{Name: "Skiff"},
-		Version:       s.c.Version,
+		Version:       c.Version,
 		Os:            runtime.GOOS,
 		Arch:          runtime.GOARCH,
-		Components:    append([]system.ComponentVersion{engine}, s.c.Components...),
-		GitCommit:     s.c.Commit,
+		Components:    append([]system.ComponentVersion{engine}, c.Components...),
+		GitCommit:     c.Commit,
 		GoVersion:     runtime.Version(),
 		KernelVersion: kernel,
-		Experimental:  s.c.Experimental,
-		BuildTime:     s.c.BuildTime,
+		Experimental:  c.Experimental,
+		BuildTime:     c.BuildTime,
 	}, nil
 }
 
 // Info tells what this engine and its host can do. What cannot be found out is
 // logged and left out: people look here when something is wrong.
 func (s *Service) Info(ctx context.Context) (*system.Info, error) {
-	h := inspectHost(s.host)
+	c, h := s.conf.Load(), inspectHost(s.host)
 	name, err := os.Hostname()
 	if err != nil {
 		s.d.Log.WarnContext(ctx, "host name not known", "err", err)
 	}
 	i := &system.Info{
-		ID:                  s.c.ID,
+		ID:                  c.ID,
 		Name:                name,
-		ServerVersion:       s.c.Version,
-		DockerRootDir:       s.c.Root,
-		Debug:               s.c.Debug,
-		ExperimentalBuild:   s.c.Experimental,
-		Labels:              list(s.c.Labels),
-		Driver:              s.c.Driver,
-		DriverStatus:        s.c.DriverStatus,
-		LoggingDriver:       s.c.LoggingDriver,
-		Plugins:             system.PluginsInfo{Volume: s.c.VolumeDrivers, Network: s.c.NetworkDrivers, Log: s.c.LogDrivers},
+		ServerVersion:       c.Version,
+		DockerRootDir:       c.Root,
+		Debug:               c.Debug,
+		ExperimentalBuild:   c.Experimental,
+		Labels:              list(c.Labels),
+		Driver:              c.Driver,
+		DriverStatus:        c.DriverStatus,
+		LoggingDriver:       c.LoggingDriver,
+		Plugins:             system.PluginsInfo{Volume: c.VolumeDrivers, Network: c.NetworkDrivers, Log: c.LogDrivers},
 		SystemTime:          time.Now().Format(time.RFC3339Nano),
 		NFd:                 openFiles(s.host),
 		NGoroutines:         runtime.NumGoroutine(),
@@ -112,7 +120,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		NCPU:                runtime.NumCPU(),
 		MemTotal:            h.memory,
 		IPv4Forwarding:      h.forwarding,
-		CgroupDriver:        s.c.CgroupDriver,
+		CgroupDriver:        c.CgroupDriver,
 		CgroupVersion:       strconv.Itoa(h.cgroup.version),
 		MemoryLimit:         h.cgroup.memory,
 		SwapLimit:           h.cgroup.swap,
@@ -122,24 +130,24 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 		CPUShares:           h.cgroup.shares,
 		CPUSet:              h.cgroup.cpuset,
 		PidsLimit:           h.cgroup.pids,
-		SecurityOptions:     s.securityOptions(h),
+		SecurityOptions:     securityOptions(c, h),
 		IndexServerAddress:  "https://index.docker.io/v1/",
-		RegistryConfig:      registryConfig(s.c.InsecureRegistries, s.c.Mirrors),
-		HTTPProxy:           maskURL(s.c.HTTPProxy),
-		HTTPSProxy:          maskURL(s.c.HTTPSProxy),
-		NoProxy:             s.c.NoProxy,
+		RegistryConfig:      registryConfig(c.InsecureRegistries, c.Mirrors),
+		HTTPProxy:           MaskURL(c.HTTPProxy),
+		HTTPSProxy:          MaskURL(c.HTTPSProxy),
+		NoProxy:             c.NoProxy,
 		Runtimes:            map[string]system.RuntimeWithStatus{},
-		DefaultRuntime:      s.c.DefaultRuntime,
-		InitBinary:          s.c.InitBinary,
-		InitCommit:          system.Commit{ID: s.c.Commit},
+		DefaultRuntime:      c.DefaultRuntime,
+		InitBinary:          c.InitBinary,
+		InitCommit:          system.Commit{ID: c.Commit},
 		RuncCommit:          system.Commit{ID: "N/A"},
 		ContainerdCommit:    system.Commit{ID: "N/A"},
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		LiveRestoreEnabled:  true, // the shim keeps containers, not the daemon
-		DefaultAddressPools: s.c.AddressPools,
-		FirewallBackend:     s.c.Firewall,
+		LiveRestoreEnabled:  c.LiveRestore,
+		DefaultAddressPools: c.AddressPools,
+		FirewallBackend:     c.Firewall,
 		CDISpecDirs:         []string{},
-		Warnings:            append(h.warnings(), s.c.Warnings...),
+		Warnings:            append(h.warnings(), c.Warnings...),
 	}
 	if s.d.Devices != nil {
 		i.CDISpecDirs = append(i.CDISpecDirs, s.d.Devices.Dirs()...)
@@ -147,7 +155,7 @@ func (s *Service) Info(ctx context.Context) (*system.Info, error) {
 			i.DiscoveredDevices = append(i.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
 		}
 	}
-	for name, rt := range s.c.Runtimes {
+	for name, rt := range c.Runtimes {
 		i.Runtimes[name] = system.RuntimeWithStatus{Runtime: rt}
 	}
 	if s.d.Events != nil {
@@ -170,24 +178,21 @@ func (s *Service) count(ctx context.Context, i *system.Info) (err error) {
 	return err
 }
 
-func (s *Service) securityOptions(h host) []string {
+func securityOptions(c *Config, h host) []string {
 	var o []string
 	if h.apparmor {
 		o = append(o, "name=apparmor")
 	}
 	if h.seccomp {
-		o = append(o, "name=seccomp,profile="+s.c.SeccompProfile)
+		o = append(o, "name=seccomp,profile="+c.SeccompProfile)
 	}
-	if h.selinux {
-		o = append(o, "name=selinux")
-	}
-	if s.c.UserNS {
+	if c.UserNS {
 		o = append(o, "name=userns")
 	}
 	if h.cgroupns && h.cgroup.version == 2 { // private by default only there
 		o = append(o, "name=cgroupns")
 	}
-	if s.c.NoNewPrivileges {
+	if c.NoNewPrivileges {
 		o = append(o, "name=no-new-privileges")
 	}
 	return list(o)
@@ -208,17 +213,21 @@ func machine() string {
 	return runtime.GOARCH
 }
 
-// maskURL hides the password of a proxy.
-func maskURL(u string) string {
+// MaskURL hides who a proxy is asked as, in docker's way.
+func MaskURL(u string) string {
 	scheme, rest, ok := strings.Cut(u, "://")
 	if !ok {
 		scheme, rest = "", u
 	}
-	user, host, ok := strings.Cut(rest, "@")
-	if !ok || user == "" {
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	at := strings.LastIndex(rest[:end], "@")
+	if at < 0 {
 		return u
 	}
-	masked := "xxxxx:xxxxx@" + host
+	masked := "xxxxx:xxxxx" + rest[at:]
 	if scheme != "" {
 		masked = scheme + "://" + masked
 	}

@@ -99,7 +99,7 @@ func TestInfo(t *testing.T) {
 	bus := events.New()
 	s := New(Config{
 		ID: "id", Version: "1.2", HTTPProxy: "http://user:secret@proxy:1", InsecureRegistries: []string{"10.0.0.0/8", "reg:5000"},
-		Runtimes: map[string]system.Runtime{"skiff": {}}, DefaultRuntime: "skiff",
+		Runtimes: map[string]system.Runtime{"skiff": {}}, DefaultRuntime: "skiff", LiveRestore: true,
 	},
 		Deps{Containers: counted{}, Events: bus, Log: slog.New(slog.DiscardHandler)})
 	i, err := s.Info(t.Context())
@@ -119,6 +119,18 @@ func TestInfo(t *testing.T) {
 	boom := errors.New("boom")
 	if _, err := New(Config{}, Deps{Containers: counted{boom}, Log: slog.New(slog.DiscardHandler)}).Info(t.Context()); !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestMaskURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "http://p:1": "http://p:1", "p:1/x@y": "p:1/x@y",
+		"http://u:s@p:1": "http://xxxxx:xxxxx@p:1", "u:s@p:1": "xxxxx:xxxxx@p:1", "http://u@p/": "http://xxxxx:xxxxx@p/",
+		"http://u:a@b@p:1/x@y": "http://xxxxx:xxxxx@p:1/x@y", "http://:s@p": "http://xxxxx:xxxxx@p",
+	} {
+		if got := MaskURL(in); got != want {
+			t.Errorf("%s is shown as %s", in, got)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ type Config struct {
 	NoNewPrivileges bool
 	UserNS          bool // containers are in user namespaces
 	Experimental    bool
+	LiveRestore     bool
 	Runtimes        map[string]system.Runtime
 	DefaultRuntime  string
 	InitBinary      string
