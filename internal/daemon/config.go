@@ -257,7 +257,8 @@ func (c *Config) Finish() error {
 	_, ok := logLevel(c.LogLevel)
 	check(ok, "invalid --log-level %q: want debug, info, warn, error or fatal", c.LogLevel)
 	check(c.LogFormat == "text" || c.LogFormat == "json", "invalid --log-format %q: want text or json", c.LogFormat)
-	check(c.MaxDownloads >= 0 && c.MaxUploads >= 0, "max concurrent downloads and uploads must not be below 0")
+	check(c.MaxDownloads >= 0, "invalid --max-concurrent-downloads %d", c.MaxDownloads)
+	check(c.MaxUploads >= 0, "invalid --max-concurrent-uploads %d", c.MaxUploads)
 	check(c.MTU == 0 || c.MTU >= 68 && c.MTU <= 65535, "invalid --mtu %d", c.MTU)
 	c.checkCgroups(check)
 	for _, l := range c.Labels {

@@ -70,6 +70,9 @@ func run(ctx context.Context, c *Config, p process, log *slog.Logger) error {
 	if err := os.MkdirAll(c.DataRoot, 0o710); err != nil {
 		return err
 	}
+	if err := checkDataRoot(c.DataRoot); err != nil {
+		return err
+	}
 	if err := ownTmp(c.DataRoot); err != nil {
 		return err
 	}

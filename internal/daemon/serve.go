@@ -13,6 +13,10 @@ import (
 
 // serve answers until ctx ends.
 func (d *daemon) serve(ctx context.Context, srv *apiserver.Server, ls []net.Listener) error {
+	metrics, err := d.c.listenMetrics()
+	if err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	// The requests' context does not end with the signal: they may finish.
 	g.Go(func() error { return srv.Serve(context.WithoutCancel(ctx), ls...) })
@@ -20,6 +24,7 @@ func (d *daemon) serve(ctx context.Context, srv *apiserver.Server, ls []net.List
 		d.log.InfoContext(ctx, "the registry serves", "address", d.registry.Addr(), "tls", d.registry.TLS())
 		g.Go(func() error { return d.registry.Serve(gctx) })
 	}
+	g.Go(func() error { return d.serveMetrics(gctx, metrics) })
 	g.Go(func() error { trim(gctx, d.log); return nil })
 	g.Go(func() error {
 		<-gctx.Done()

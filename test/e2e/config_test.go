@@ -254,3 +254,18 @@ func TestProxies(t *testing.T) {
 	}
 	want(t, "oldest version", d.Run("docker", "version", "-f", "{{.Server.MinAPIVersion}}"), "1.44")
 }
+
+func TestMetrics(t *testing.T) {
+	d, _ := configured(t, `{"metrics-addr": "127.0.0.1:18323"}`)
+	d.Run("docker", "run", "-d", "--name", "up", "busybox", "sleep", "1000")
+	d.Run("docker", "run", "busybox", "true")
+	page := fetch(t, "http://127.0.0.1:18323/metrics")
+	for _, line := range []string{
+		`engine_daemon_container_states_containers{state="running"} 1`, `engine_daemon_container_states_containers{state="stopped"} 1`,
+		"# TYPE engine_daemon_events_total counter", "engine_daemon_engine_cpus_cpus ", `graphdriver="overlay2"`,
+	} {
+		if !strings.Contains(page, line) {
+			t.Errorf("no %s in\n%s", line, page)
+		}
+	}
+}

@@ -44,6 +44,13 @@ type Bus struct {
 // Listeners returns how many readers wait for an event now.
 func (b *Bus) Listeners() int { return int(b.waiting.Load()) }
 
+// Published returns how many events there have been.
+func (b *Bus) Published() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.next
+}
+
 // New returns an empty bus.
 func New() *Bus { return &Bus{now: time.Now} }
 
