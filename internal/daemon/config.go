@@ -158,7 +158,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.ICC, "icc", true, "Enable inter-container communication on the default bridge")
 	fs.StringVar(&c.HostBindIP, "ip", c.HostBindIP, "Host IP for port publishing from the default bridge network")
 	fs.StringArrayVar(&c.HostGateways, "host-gateway-ip", nil, "IP addresses that the special 'host-gateway' string in --add-host resolves to (default: the default bridge's)")
-	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface (default \"skiff0\")")
+	fs.StringVarP(&c.Bridge, "bridge", "b", "", "Name of the default bridge's interface; none: there is no default bridge (default \"skiff0\")")
 	fs.StringVar(&c.CgroupParent, "cgroup-parent", c.CgroupParent, "Set parent cgroup for all containers (default \"/skiff\"; a slice of systemd's with its driver)")
 	fs.Int64Var(&c.RealtimePeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds for the parent cgroup of all containers (cgroup v1)")
 	fs.Int64Var(&c.RealtimeRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds for the parent cgroup of all containers (cgroup v1)")

@@ -129,7 +129,6 @@ func TestConfigRefusals(t *testing.T) {
 		"a cgroupns mode":      {`{"default-cgroupns-mode": "x"}`, nil, "invalid --default-cgroupns-mode"},
 		"no gateway":           {`{"host-gateway-ip": "x"}`, nil, "invalid --host-gateway-ip"},
 		"two gateways":         {``, []string{"--host-gateway-ip", "192.0.2.1", "--host-gateway-ip", "192.0.2.2"}, "only one IPv4 and one IPv6"},
-		"no bridge":            {``, []string{"-b", "none"}, "--bridge none is not supported"},
 		"unknown feature":      {`{"features": {"x": true}}`, nil, `feature "x" is not supported`},
 		"twice":                {`{"proxies": {"http-proxy": "http://u:secret@p"}}`, []string{"--http-proxy", "http://u:x@p"}, "http-proxy: (from flag: http://xxxxx:xxxxx@p, from file: http://xxxxx:xxxxx@p)"},
 		"another proxy":        {`{"proxies": {"ftp-proxy": "x"}}`, nil, "don't match any configuration option: ftp-proxy"},

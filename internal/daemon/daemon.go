@@ -219,7 +219,7 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 	}
 	o := network.Options{
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
-		DefaultBridgeName: d.c.Bridge, MTU: d.c.MTU, NoICC: !d.c.ICC,
+		DefaultBridgeName: d.c.bridge(), NoDefault: d.c.noBridge(), MTU: d.c.MTU, NoICC: !d.c.ICC,
 		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(), Users: d.users,
 		NoForward: !d.c.IPForward, NoForwardDrop: d.c.NoForwardDrop, NoMasquerade: !d.c.IPMasq, NoProxy: !d.c.UserlandProxy,
 	}
@@ -371,7 +371,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 		Runtime: d.shim, CRIU: criu.Find, Networks: ctrNetworks{d.networks}, Images: ctrImages{d.images}, Volumes: ctrVolumes{d.volumes},
 		Logs: ctrLogs{d.log}, Layers: ctrLayers{}, Events: d.events, Cgroups: containers.NewCgroups(groups), Records: tab,
 		Quotas: &d.quotas, LayerSize: size,
-		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(),
+		DNS: d.c.dnsServers(), DNSSearch: d.c.DNSSearch, DNSOptions: d.c.DNSOptions, PublishAddr: d.c.publishAddr(), NoBridge: d.c.noBridge(),
 		DefaultLog: container.LogConfig{Type: d.c.LogDriver, Config: d.c.LogOpts},
 		Live: d.c.live(containers.Live{Spec: containers.SpecDefaults{
 			Host: facts, CgroupParent: d.c.CgroupParent, Ulimits: d.c.Ulimits,
@@ -409,7 +409,7 @@ func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	}
 	b, err := build.New(build.Options{
 		Root: filepath.Join(d.c.DataRoot, "build"), StateDir: filepath.Join(d.c.ExecRoot, "build"),
-		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.containers, d.users},
+		Store: d.store, Launcher: launcher, Networks: stepNetworks{d.networks, d.containers, d.users, d.c.noBridge()},
 		RegistryHosts: d.remote.Hosts(nil), CgroupParent: d.c.stepCgroups(), HostGateway: gateway, HostNetwork: d.c.Builder.hostNetwork(), Cache: cache,
 		Version: version.Version, Log: d.log, ApparmorProfile: d.apparmor,
 		Record: func(ctx context.Context, i build.Image) error { return d.images.Record(ctx, i.Manifest, i.Names) },

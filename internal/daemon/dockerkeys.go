@@ -164,7 +164,6 @@ func (c *Config) checkAddresses(check checker) {
 // checkOneAnswer refuses, by name, answers that are not this engine's.
 func (c *Config) checkOneAnswer(check checker) {
 	a := c.one
-	check(c.Bridge != "none", "--bridge none is not supported: there is always a default bridge")
 	check(a.iptables, "--iptables=false is not supported: published ports and the separation of networks are rules of the firewall")
 	check(a.ip6tables, "--ip6tables=false is not supported: published ports and the separation of networks are rules of the firewall")
 	check(a.firewall == "" || a.firewall == "nftables", "--firewall-backend %s is not supported: the firewall's rules are kept in nftables, in tables of their own", a.firewall)
@@ -177,6 +176,17 @@ func (c *Config) checkOneAnswer(check checker) {
 	check(!a.rootless, "--rootless is not supported: the daemon runs as root")
 	check(!a.nri.Enable, "--nri-opts enable=true is not supported: there are no plugins of NRI")
 	check(a.restart, "--restart=false is not supported: use the restart policies of containers")
+}
+
+// noBridge reports whether there is no default bridge.
+func (c *Config) noBridge() bool { return c.Bridge == "none" }
+
+// bridge is the default one's interface; "" is the usual one.
+func (c *Config) bridge() string {
+	if c.noBridge() {
+		return ""
+	}
+	return c.Bridge
 }
 
 // checkProxy takes what requests can be sent through.

@@ -40,7 +40,7 @@ func dockerdKeys() []key {
 		{name: "authorization-plugins", flag: "authorization-plugin", answer: partly, says: "there are no plugins; [read-only sockets](security.md) are", good: v("[]"), bad: v(`["a"]`)},
 		{name: "bip", answer: honoured, says: "", good: v(`"10.9.0.1/24"`), bad: v(`"10.9.0.1"`)},
 		{name: "bip6", answer: honoured, says: "", good: v(`"fd00:9::1/64"`), bad: v(`"fd00:9::/64"`, `"x"`)},
-		{name: "bridge", answer: honoured, says: "the name of the default bridge's interface, `skiff0`, which is made", good: v(`"br9"`, `""`)},
+		{name: "bridge", answer: honoured, says: "the name of the default bridge's interface, `skiff0`, which is made; `none`: there is none, and containers of the network `bridge` have no network", good: v(`"br9"`, `""`, `"none"`)},
 		{name: "bridge-accept-fwmark", answer: refused, says: "", good: v(`""`), bad: v(`"0x1/0x3"`)},
 		{name: "builder", flag: "-", answer: honoured, says: "`gc`, and `entitlements.network-host`; `security-insecure` and `device` may be false; not `history`",
 			good: v(`{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`, `{"gc": {"enabled": false}}`, `{"entitlements": {"security-insecure": false}}`), bad: v(`{"history": {"maxEntries": 1}}`)},

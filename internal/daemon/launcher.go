@@ -171,6 +171,7 @@ type stepNetworks struct {
 	m     *network.Manager
 	c     *containers.Service
 	users *userns.Map
+	none  bool // there is no default bridge
 }
 
 func (n stepNetworks) New(ctx context.Context, id, hostname, name string) (build.Network, error) {
@@ -181,17 +182,20 @@ func (n stepNetworks) New(ctx context.Context, id, hostname, name string) (build
 		}
 		return sharedNetwork{ns, hosts, resolv}, nil
 	}
+	spec := network.SandboxSpec{ID: id, Name: id, Hostname: hostname, Users: n.users}
 	if name == "" {
 		name = "bridge"
 	}
-	info, err := n.m.Lookup(name)
-	if err != nil {
-		return nil, err
+	if n.none && name == "bridge" {
+		spec.Mode = "none"
+	} else {
+		info, err := n.m.Lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		spec.Endpoints = []network.EndpointSpec{{Network: info.ID}}
 	}
-	sb, err := n.m.NewSandbox(ctx, network.SandboxSpec{
-		ID: id, Name: id, Hostname: hostname,
-		Endpoints: []network.EndpointSpec{{Network: info.ID}}, Users: n.users,
-	})
+	sb, err := n.m.NewSandbox(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -69,6 +69,9 @@ func (m *Manager) newAhead(n int) *ahead {
 		{a.named, m.prepareNames},
 		{a.plain, m.prepare},
 	}
+	if m.o.NoDefault {
+		a.kinds = a.kinds[1:]
+	}
 	a.done.Go(a.run)
 	return a
 }

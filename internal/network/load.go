@@ -93,6 +93,12 @@ func (m *Manager) loadDefault(byName map[string]Record, all []Record) error {
 	}
 	before := fmt.Sprint(r.IPAM.Config, r.Options)
 	m.ula = ipam.ULA(r.ID) // which lasts as long as the database
+	if m.o.NoDefault {
+		if known {
+			return nil
+		}
+		return m.o.Table.Put(r.ID, r)
+	}
 	r.EnableIPv6 = m.o.IPv6
 	old := r.IPAM.Config
 	r.IPAM.Config = nil

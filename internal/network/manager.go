@@ -43,6 +43,7 @@ type Options struct {
 	Table             *meta.Table[Record]
 	Events            Publisher
 	Log               *slog.Logger
+	NoDefault         bool                         // there is no default bridge
 	BIP               netip.Prefix                 // address and mask of the default bridge; zero: chosen
 	IPv6              bool                         // the default bridge has it, too
 	BIP6              netip.Prefix                 // its address and mask of IPv6; zero: chosen

@@ -269,3 +269,33 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+func TestNoDefaultBridge(t *testing.T) {
+	d, file := configured(t, `{}`)
+	d.Run("docker", "run", "-d", "--name", "before", "--restart", "always", "busybox", "sleep", "1000")
+	d.Terminate()
+	writeFile(t, file, `{"bridge": "none"}`)
+	d.Launch()
+	want(t, "networks", d.Run("docker", "network", "ls", "--format", "{{.Name}}"), "host\nnone")
+	want(t, "interfaces", d.Run("docker", "run", "--rm", "-p", "80", "busybox", "ls", "/sys/class/net"), "lo")
+	d.Run("docker", "restart", "-t", "0", "before")
+	want(t, "interfaces after a restart", d.Run("docker", "exec", "before", "ls", "/sys/class/net"), "lo")
+	if _, err := os.Stat("/sys/class/net/skiff0"); err == nil {
+		t.Error("skiff0 is there")
+	}
+	d.Run("docker", "network", "create", "own")
+	want(t, "interfaces on a network", d.Run("docker", "run", "--rm", "--network", "own", "busybox", "ls", "/sys/class/net"), "eth0\nlo")
+	if r := d.Try("", "docker", "network", "connect", "bridge", "before"); !strings.Contains(r.Stderr, "network bridge not found") {
+		t.Errorf("a connection: %+v", r)
+	}
+	dir := buildContext(t, d, map[string]string{"Dockerfile": "FROM busybox\nRUN ls /sys/class/net > /facts\n"})
+	d.Run("docker", "build", "-t", "built", dir)
+	want(t, "interfaces of a step", d.Run("docker", "run", "--rm", "built", "cat", "/facts"), "lo")
+	d.Run("docker", "network", "rm", "own")
+	d.Terminate()
+	writeFile(t, file, `{}`)
+	d.Launch()
+	want(t, "networks again", d.Run("docker", "network", "ls", "--format", "{{.Name}}"), "bridge\nhost\nnone")
+	d.Run("docker", "restart", "-t", "0", "before")
+	want(t, "interfaces again", d.Run("docker", "exec", "before", "ls", "/sys/class/net"), "eth0\nlo")
+}

@@ -214,11 +214,18 @@ func (s *Service) sandboxSpec(rec *Record) (sknet.SandboxSpec, error) {
 		return cmp.Or(cmp.Compare(rec.Endpoints[b].GwPriority, rec.Endpoints[a].GwPriority), strings.Compare(a, b))
 	})
 	for _, name := range names {
+		if s.o.NoBridge && name == network.NetworkBridge {
+			continue
+		}
 		n, err := s.o.Networks.Lookup(name)
 		if err != nil {
 			return sp, err
 		}
 		sp.Endpoints = append(sp.Endpoints, sknet.EndpointSpec{Network: n.ID, Settings: declared(rec.Endpoints[name])})
+	}
+	if len(sp.Endpoints) == 0 && s.o.NoBridge {
+		sp.Mode = "none"
+		return sp, nil
 	}
 	var err error
 	if sp.Ports, err = portSpecs(cfg, h); err != nil {

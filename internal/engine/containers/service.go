@@ -48,6 +48,7 @@ type Options struct {
 	// DNS is for containers that name no servers of their own, and so on.
 	DNS                   []netip.Addr
 	DNSSearch, DNSOptions []string
+	NoBridge              bool       // containers of the network "bridge" have none
 	PublishAddr           netip.Addr // for ports published on no certain address; zero: every one
 	DetachKeys            string     // "" is ctrl-p,ctrl-q
 	Storage               string     // name of the layer store, for inspect; "" is "overlay2"
