@@ -15,7 +15,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/skiff-containers/skiff/internal/apiserver"
 	"github.com/skiff-containers/skiff/internal/build"
@@ -90,7 +89,7 @@ func run(ctx context.Context, c *Config, p process, log *slog.Logger) error {
 	}
 	log.InfoContext(ctx, "skiffd serves", "hosts", c.Hosts, "version", version.Version, "commit", version.Commit)
 	d.containers.Resume(ctx)
-	onSignal(ctx, unix.SIGHUP, func() { d.reload(ctx) })
+	onEach(ctx, p.hup, func() { d.reload(ctx) })
 	p.manager.tell(log, managerReady)
 	return d.serve(ctx, srv, ls)
 }
@@ -221,7 +220,7 @@ func (d *daemon) openNetworks(ctx context.Context) (*network.Manager, error) {
 		RunDir: filepath.Join(d.c.ExecRoot, "network"), Table: tab, Events: d.events, Log: d.log,
 		DefaultBridgeName: d.c.bridge(), NoDefault: d.c.noBridge(), MTU: d.c.MTU, NoICC: !d.c.ICC,
 		IPv6: d.c.IPv6, Defaults: d.c.NetworkOpts, HostGateways: d.c.hostGateways(), Users: d.users,
-		NoForward: !d.c.IPForward, NoForwardDrop: d.c.NoForwardDrop, NoMasquerade: !d.c.IPMasq, NoProxy: !d.c.UserlandProxy,
+		AllowDirect: d.c.AllowDirect, NoForward: !d.c.IPForward, NoForwardDrop: d.c.NoForwardDrop, NoMasquerade: !d.c.IPMasq, NoProxy: !d.c.UserlandProxy,
 	}
 	// All of these were checked by Finish.
 	o.BIP6, _ = netip.ParsePrefix(d.c.BIP6)

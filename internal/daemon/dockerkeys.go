@@ -30,7 +30,7 @@ type dockerKeys struct {
 	FixedCIDR                        string
 	DefaultGateway, DefaultGateway6  string
 	IPForward, NoForwardDrop, IPMasq bool
-	UserlandProxy                    bool
+	UserlandProxy, AllowDirect       bool
 
 	Builder builderFlag
 
@@ -39,7 +39,7 @@ type dockerKeys struct {
 
 // oneAnswer are the settings with one answer.
 type oneAnswer struct {
-	iptables, ip6tables, directRouting, selinux, rootless, cri, restart, rawLogs bool
+	iptables, ip6tables, selinux, rootless, cri, restart, rawLogs bool
 
 	firewall, fwmark, proxyPath, initPath, containerd, namespace, pluginNamespace, advertise, keyPath string
 
@@ -74,6 +74,7 @@ func (c *dockerKeys) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.IPForward, "ip-forward", c.IPForward, "Enable IP forwarding in system configuration")
 	fs.BoolVar(&c.NoForwardDrop, "ip-forward-no-drop", false, "Do not drop what others forward when enabling IP forwarding")
 	fs.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "Enable IP masquerading for the default bridge network")
+	fs.BoolVar(&c.AllowDirect, "allow-direct-routing", false, "Allow remote access to published ports on container IP addresses")
 	fs.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "Publish ports of containers without IPv6 over IPv6, too")
 
 	// Keys of the file that are no flags of dockerd's.
@@ -84,7 +85,6 @@ func (c *dockerKeys) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&a.iptables, "iptables", a.iptables, "")
 	fs.BoolVar(&a.ip6tables, "ip6tables", a.ip6tables, "")
 	fs.StringVar(&a.firewall, "firewall-backend", "", "")
-	fs.BoolVar(&a.directRouting, "allow-direct-routing", false, "")
 	fs.StringVar(&a.fwmark, "bridge-accept-fwmark", "", "")
 	fs.StringVar(&a.proxyPath, "userland-proxy-path", "", "")
 	fs.IntVar(&a.controlMTU, "network-control-plane-mtu", 1500, "")
@@ -112,7 +112,7 @@ func (c *dockerKeys) addFlags(fs *pflag.FlagSet) {
 // hiddenFlags are not in the help: there is no choice, or they are for the file.
 func hiddenFlags() []string {
 	return []string{
-		"min-api-version", "builder", "iptables", "ip6tables", "firewall-backend", "allow-direct-routing", "bridge-accept-fwmark",
+		"min-api-version", "builder", "iptables", "ip6tables", "firewall-backend", "bridge-accept-fwmark",
 		"userland-proxy-path", "network-control-plane-mtu", "network-diagnostic-port", "raw-logs", "selinux-enabled", "init-path",
 		"containerd", "containerd-namespace", "containerd-plugins-namespace", "cri-containerd", "authorization-plugin",
 		"node-generic-resource", "swarm-default-advertise-addr", "rootless", "nri-opts", "restart", "deprecated-key-path",
@@ -167,7 +167,6 @@ func (c *Config) checkOneAnswer(check checker) {
 	check(a.iptables, "--iptables=false is not supported: published ports and the separation of networks are rules of the firewall")
 	check(a.ip6tables, "--ip6tables=false is not supported: published ports and the separation of networks are rules of the firewall")
 	check(a.firewall == "" || a.firewall == "nftables", "--firewall-backend %s is not supported: the firewall's rules are kept in nftables, in tables of their own", a.firewall)
-	check(!a.directRouting, "--allow-direct-routing is not supported: make a network with com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected or routed, or with trusted_host_interfaces")
 	check(a.fwmark == "", "--bridge-accept-fwmark is not supported")
 	check(a.diagnosticPort == 0, "--network-diagnostic-port is not supported")
 	check(!a.selinux, "--selinux-enabled is not supported: containers get no SELinux labels")

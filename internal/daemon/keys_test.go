@@ -34,7 +34,7 @@ const (
 func dockerdKeys() []key {
 	return []key{
 		{name: "add-runtime", flag: "add-runtime", answer: honoured, says: "the flag of `runtimes`"},
-		{name: "allow-direct-routing", answer: partly, says: "containers' own addresses lead to no port from outside; a network can be made with `gateway_mode_ipv4=nat-unprotected`, `routed`, or `trusted_host_interfaces`", good: v("false"), bad: v("true")},
+		{name: "allow-direct-routing", answer: honoured, says: "published ports, by the containers' own addresses", good: v("true", "false")},
 		{name: "allow-nondistributable-artifacts", flag: "-", answer: accepted, says: "every layer is pushed; docker ignores it, too", good: v(`["reg.example"]`)},
 		{name: "api-cors-header", flag: "-", answer: refused, says: "removed from docker 28, too", bad: v(`"*"`)},
 		{name: "authorization-plugins", flag: "authorization-plugin", answer: partly, says: "there are no plugins; [read-only sockets](security.md) are", good: v("[]"), bad: v(`["a"]`)},

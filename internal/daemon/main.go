@@ -57,7 +57,7 @@ func Main(args []string, out, errOut io.Writer) int {
 	log, level := newLogger(c, errOut)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, c, process{args: args, flags: flags, level: level, manager: serviceManager()}, log); err != nil {
+	if err := run(ctx, c, process{args: args, flags: flags, level: level, manager: serviceManager(), hup: catch(syscall.SIGHUP)}, log); err != nil {
 		_, _ = fmt.Fprintf(errOut, "skiffd: %v\n", err)
 		return 1
 	}

@@ -23,6 +23,7 @@ type process struct {
 	flags   *pflag.FlagSet // as they were at start, with the file's values
 	level   *slog.LevelVar
 	manager *manager
+	hup     <-chan os.Signal
 }
 
 // parse reads a command line and the file that it names.

@@ -15,13 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onSignal calls f for each signal until ctx ends; one that comes meanwhile
-// waits, more are one.
-func onSignal(ctx context.Context, sig os.Signal, f func()) {
+// catch takes a signal from now on, for [onEach]: one that comes meanwhile waits,
+// more are one.
+func catch(sig os.Signal) <-chan os.Signal {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, sig)
+	return ch
+}
+
+// onEach calls f for each of the signals until ctx ends.
+func onEach(ctx context.Context, ch <-chan os.Signal, f func()) {
 	go func() {
-		defer signal.Stop(ch)
 		for {
 			select {
 			case <-ctx.Done():
@@ -35,7 +39,7 @@ func onSignal(ctx context.Context, sig os.Signal, f func()) {
 
 // dumpOnSignal writes what all goroutines do to a file in dir at SIGUSR1.
 func dumpOnSignal(ctx context.Context, dir string, log *slog.Logger) {
-	onSignal(ctx, unix.SIGUSR1, func() {
+	onEach(ctx, catch(unix.SIGUSR1), func() {
 		path, err := dumpStacks(dir, time.Now())
 		if err != nil {
 			log.ErrorContext(ctx, "cannot write goroutine stacks", "err", err)

@@ -49,19 +49,19 @@ func setOf(p rules.Port) (apply.SetOf, rules.Element) {
 }
 
 // openFirewall reads the ports that the table of a daemon before still publishes.
-func openFirewall(table string, onlyOurs, onlyOurs6 bool) (*firewall, error) {
+func openFirewall(host rules.Host) (*firewall, error) {
 	kernel, err := apply.Open()
 	if err != nil {
 		return nil, err
 	}
 	f := &firewall{
-		kernel: kernel, host: rules.Host{Table: table, OnlyOurs: onlyOurs, OnlyOurs6: onlyOurs6},
+		kernel: kernel, host: host,
 		has6: true, ports: map[portAt]rules.Port{}, stale: map[portAt]bool{},
 	}
 	if f.watch, err = apply.OpenWatch(); err != nil {
 		return nil, errors.Join(err, kernel.Close())
 	}
-	old, err := kernel.Ports(table)
+	old, err := kernel.Ports(host.Table)
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}

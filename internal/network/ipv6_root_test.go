@@ -277,6 +277,38 @@ func TestGatewayModes(t *testing.T) {
 	})
 }
 
+func TestDirectRouting(t *testing.T) {
+	l := newLab(t, func(o *Options) { o.AllowDirect = true })
+	out := l.outside()
+	err := l.inside(out, func() error {
+		if err := routeTo("2001:db8:1::/48", "2001:db8:99::1"); err != nil {
+			return err
+		}
+		return routeTo("10.6.0.0/16", "198.51.100.1")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v4 := network.IPAMConfig{Subnet: netip.MustParsePrefix("10.6.4.0/24")}
+	l.network("n", with6("2001:db8:1:1::/64"), func(r *network.CreateRequest) { r.IPAM.Config = append(r.IPAM.Config, v4) })
+	l.network("own", internal)
+	web := l.run("web", []string{"n", "own"}, publish(tcpPort(8080, 80)))
+	l.serve(web, ":80", "web")
+	l.serve(web, ":82", "web")
+	for _, at := range []string{at6(web.ip(t, "n"), 80), "198.51.100.1:8080"} {
+		l.reaches(out, "tcp4", at, "web")
+	}
+	l.reaches(out, "tcp6", at6(web.ip6(t, "n"), 80), "web")
+	l.unreachable(out, "tcp4", at6(web.ip(t, "n"), 82))
+	l.unreachable(out, "tcp6", at6(web.ip6(t, "n"), 82))
+	if err := web.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range l.kernelPorts() {
+		t.Errorf("left: %s", p)
+	}
+}
+
 func TestIPv6AddressesOfOnesOwn(t *testing.T) {
 	l := newLab(t)
 	l.network("n", func(r *network.CreateRequest) {

@@ -18,6 +18,7 @@ import (
 	"github.com/skiff-containers/skiff/internal/meta"
 	"github.com/skiff-containers/skiff/internal/network/ipam"
 	"github.com/skiff-containers/skiff/internal/network/link"
+	"github.com/skiff-containers/skiff/internal/network/rules"
 	"github.com/skiff-containers/skiff/internal/sys/userns"
 )
 
@@ -62,6 +63,7 @@ type Options struct {
 	Users             *userns.Map                  // of their user namespaces; nil: the host's
 	HostGateways      []netip.Addr                 // what "host-gateway" means; nil: the default bridge's
 	NoProxy           bool                         // do not serve published ports over IPv6
+	AllowDirect       bool                         // others may reach published ports by the containers' addresses
 	NoForward         bool                         // do not make the host forward
 	NoForwardDrop     bool                         // do not drop others' forwarding where we switched it on
 }
@@ -160,7 +162,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if err := m.enableForwarding(); err != nil {
 		return err
 	}
-	if m.fw, err = openFirewall(m.o.TableName, m.onlyOurs(false), m.onlyOurs(true)); err != nil {
+	if m.fw, err = openFirewall(rules.Host{
+		Table: m.o.TableName, OnlyOurs: m.onlyOurs(false), OnlyOurs6: m.onlyOurs(true), Direct: m.o.AllowDirect,
+	}); err != nil {
 		return err
 	}
 	if err := m.load(ctx); err != nil {

@@ -172,14 +172,14 @@ func (m *Manager) targets(asked netip.Addr, g gateways) (out []target) {
 	}
 	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
 	if v4 != nil && (!def.IsValid() || def.Is4()) {
-		out = append(out, newTarget(v4, false, orAddr(def, any4)))
+		out = append(out, m.newTarget(v4, false, orAddr(def, any4)))
 	}
 	if def.IsValid() && def.Is4() {
 		return out
 	}
 	switch {
 	case v6 != nil:
-		out = append(out, newTarget(v6, true, orAddr(def, any6)))
+		out = append(out, m.newTarget(v6, true, orAddr(def, any6)))
 	case v4 != nil && !m.o.NoProxy && !asked.Is4():
 		out = append(out, target{host: orAddr(def, any6), to: v4.addr.Addr()})
 	}
@@ -193,8 +193,8 @@ func (t target) translated() bool {
 	return !own && t.host.Is6() == t.to.Is6()
 }
 
-func newTarget(e *endpoint, v6 bool, host netip.Addr) target {
-	t := target{host: host, to: e.prefix(v6).Addr(), trusted: e.lan.opts.trusted != ""}
+func (m *Manager) newTarget(e *endpoint, v6 bool, host netip.Addr) target {
+	t := target{host: host, to: e.prefix(v6).Addr(), trusted: m.o.AllowDirect || e.lan.opts.trusted != ""}
 	if e.lan.opts.mode(v6) == modeRouted {
 		t.routed, t.host = true, netip.IPv4Unspecified()
 		if v6 {

@@ -14,6 +14,8 @@ type Host struct {
 	// OnlyOurs drops what is forwarded between other interfaces: for a host
 	// that did not forward until we made it.
 	OnlyOurs, OnlyOurs6 bool
+	// Direct lets everybody reach published ports by the containers' addresses.
+	Direct bool
 }
 
 // Network is one bridge.
@@ -163,7 +165,7 @@ func (h Host) portSets(f Family) []Set {
 		{Name: SetPorts, Key: []Type{TypeAddr, TypeProto, TypePort}, Data: []Type{TypeAddr, TypePort}},
 		{Name: SetPortsAny, Key: []Type{TypeProto, TypePort}, Data: []Type{TypeAddr, TypePort}},
 	}
-	if h.some(f, direct) {
+	if h.Direct || h.some(f, direct) {
 		sets = append(sets, Set{Name: SetDirect, Key: []Type{TypeAddr, TypeProto, TypePort}})
 	}
 	ports := slices.SortedFunc(slices.Values(h.Ports), func(a, b Port) int {
@@ -234,6 +236,9 @@ func (h Host) forward(f Family) Chain {
 		},
 	}
 	published := in(SetDirect, DAddr, L4Proto, DPort)
+	if h.Direct {
+		c.Rules = append(c.Rules, verdict("accept", in("bridges", OIF), published))
+	}
 	if h.some(f, routed) {
 		c.Rules = append(c.Rules,
 			verdict("accept", in("routed", OIF), published),

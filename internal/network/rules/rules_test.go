@@ -68,6 +68,7 @@ func TestTables(t *testing.T) {
 		"empty.nft":    Host{Table: "skiff"}.Build(IPv4),
 		"default.nft":  Host{Table: "skiff", Networks: []Network{bridge}, OnlyOurs: true}.Build(IPv4),
 		"default6.nft": Host{Table: "skiff", Networks: []Network{{Bridge: "skiff0", V4: bridge.V4, V6: v4("fd00::/64"), ICC: true}}, OnlyOurs6: true}.Build(IPv6),
+		"direct.nft":   Host{Table: "skiff", Networks: []Network{bridge}, Direct: true, Ports: []Port{port("", "tcp", "172.17.0.2:80")}}.Build(IPv4),
 		"full.nft":     full().Build(IPv4),
 		"full6.nft":    full().Build(IPv6),
 		"resolver.nft": Resolver("skiff_dns", netip.MustParseAddr("127.0.0.11"), 40000, 50000),
