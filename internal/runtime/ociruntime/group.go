@@ -42,6 +42,10 @@ func groupPath(named, id string, sys *cgroup.System) (string, error) {
 	if named == "" {
 		named = id
 	}
+	below := path.Clean("/" + named)
+	if below == "/" {
+		return "", errs.Newf(errs.Invalid, "cgroupsPath %q names no group below this program's", named)
+	}
 	own, err := cgroup.Own()
 	if err != nil {
 		return "", err
@@ -49,7 +53,7 @@ func groupPath(named, id string, sys *cgroup.System) (string, error) {
 	if sys.Unified() { // where there are processes are no controllers for those below
 		own = path.Dir(own)
 	}
-	return path.Join(own, path.Clean("/"+named)), nil
+	return path.Join(own, below), nil
 }
 
 // limit gives a group that was just made its limits. No list of devices means

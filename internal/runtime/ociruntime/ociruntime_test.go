@@ -306,17 +306,6 @@ func TestPsLines(t *testing.T) {
 	}
 }
 
-func FuzzConfig(f *testing.F) {
-	data, _ := json.Marshal(exampleSpec(true))
-	f.Add(data)
-	f.Add([]byte(`{"ociVersion":"1.0.0","root":{"path":"x"},"process":{"args":["a"],"cwd":"/"},"linux":{}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if s, err := decodeSpec(data); err == nil && (s.Root == nil || s.Linux == nil || len(s.Process.Args) == 0) {
-			t.Error("taken, though something is missing")
-		}
-	})
-}
-
 func FuzzState(f *testing.F) {
 	data, _ := json.Marshal(record{ID: "x", PID: 1, Spec: exampleSpec(false)})
 	f.Add(data)

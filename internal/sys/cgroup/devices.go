@@ -5,6 +5,7 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -70,7 +71,7 @@ func withDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgro
 
 // matchesAll tells a rule for all kinds and numbers, which is one for any access.
 func matchesAll(r specs.LinuxDeviceCgroup) bool {
-	return (r.Type == "" || r.Type == "a") && wild(r.Major) && wild(r.Minor) && (r.Access == "" || len(r.Access) == 3)
+	return (r.Type == "" || r.Type == "a") && wild(r.Major) && wild(r.Minor) && (r.Access == "" || strings.Contains(r.Access, "r") && strings.Contains(r.Access, "w") && strings.Contains(r.Access, "m"))
 }
 
 func wild(n *int64) bool { return n == nil || *n < 0 }
@@ -212,6 +213,11 @@ func deviceProgram(rules []specs.LinuxDeviceCgroup) ([]insn, error) {
 				tests = append(tests, insn{op: mov32x, regs: tmp | access<<4}, insn{op: and32, regs: tmp, imm: ^mask & 7}, insn{op: jne, regs: tmp, imm: 0})
 			} else { // any of what is asked for is denied: skip if none
 				tests = append(tests, insn{op: mov32x, regs: tmp | access<<4}, insn{op: and32, regs: tmp, imm: mask}, insn{op: jne, regs: tmp, imm: 0, off: 1}, insn{op: unix.BPF_JMP | unix.BPF_JA})
+			}
+		}
+		for _, n := range []*int64{r.Major, r.Minor} { // the program compares 32 bits
+			if !wild(n) && *n > math.MaxUint32 {
+				return nil, fmt.Errorf("device rule: number %d", *n)
 			}
 		}
 		if !wild(r.Major) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,8 +102,13 @@ func quotaProperties(c *specs.LinuxCPU) (quota, period uint64) {
 		period = *c.Period
 	}
 	if c.Quota != nil && *c.Quota > 0 {
-		quota = uint64(*c.Quota) * 1_000_000 / period
-		quota = (quota + percent - 1) / percent * percent
+		hi, lo := bits.Mul64(uint64(*c.Quota), 1_000_000)
+		if hi >= period {
+			return unlimited, period
+		}
+		if quota, _ = bits.Div64(hi, lo, period); quota <= unlimited-percent {
+			quota = (quota + percent - 1) / percent * percent
+		}
 	}
 	return quota, period
 }
@@ -146,7 +152,7 @@ func ioProperties(b *specs.LinuxBlockIO, add func(string, any)) {
 }
 
 // ioWeight maps a weight of version 1 (10…1000) to one of version 2 (1…10000).
-func ioWeight(w uint16) uint64 { return uint64(1 + (int(w)-10)*9999/990) }
+func ioWeight(w uint16) uint64 { return uint64(1 + (max(int(w), 10)-10)*9999/990) }
 
 func tasksMax(p *specs.LinuxPids) *systemd.Property {
 	if p == nil || p.Limit == nil {

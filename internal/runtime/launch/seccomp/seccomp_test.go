@@ -71,7 +71,7 @@ func decide(p *specs.LinuxSeccomp, a abi, nrs map[string]uint32, c call) uint32 
 	if a.x32 && c.nr >= x32Bit {
 		return unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	}
-	newest, conditional, plain := uint32(0), []uint32{}, []uint32{}
+	newest, known, conditional, plain := uint32(0), false, []uint32{}, []uint32{}
 	for _, s := range p.Syscalls {
 		act, _ := action(s.Action, s.ErrnoRet)
 		for _, n := range s.Names {
@@ -79,7 +79,7 @@ func decide(p *specs.LinuxSeccomp, a abi, nrs map[string]uint32, c call) uint32 
 			if !ok {
 				continue
 			}
-			newest = max(newest, nr)
+			newest, known = max(newest, nr), true
 			if nr != c.nr {
 				continue
 			}
@@ -95,7 +95,7 @@ func decide(p *specs.LinuxSeccomp, a abi, nrs map[string]uint32, c call) uint32 
 		return plain[0]
 	case len(conditional) > 0:
 		return conditional[0]
-	case c.nr > newest && newest > 0 && def&unix.SECCOMP_RET_ACTION_FULL == unix.SECCOMP_RET_ERRNO:
+	case c.nr > newest && known && def&unix.SECCOMP_RET_ACTION_FULL == unix.SECCOMP_RET_ERRNO:
 		return unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	}
 	return def
