@@ -11,9 +11,11 @@ LDFLAGS   := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Commit=$(COMMIT) -X $(
 # One set of flags for building and testing: the cache is filled once.
 export CGO_ENABLED := 0
 BUILD     := $(GO) build -buildvcs=false
+# What many threads of the shim are in at once.
+RACE      := ^(TestConformance|TestManyAtOnce|TestSlowClient|TestSecondClient|TestExecInside|TestShimKilled|TestKilledInMidStream|TestUpgrade|TestScale|TestExternalConformance)$$
 SHIM      := internal/daemon/shimbin/skiff-shim
 
-.PHONY: parity clients help build demo test test-unit test-root test-vm test-vm-short lint bench bench-api bench-launch fuzz golden clean deps
+.PHONY: parity clients help build demo test test-unit test-root test-vm test-vm-short test-race test-race-short lint bench bench-api bench-launch fuzz fuzz-short golden clean deps
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,7 +35,7 @@ deps: ## install the Debian packages that demo, tests and benchmarks use
 demo: deps build ## build an image, run it, publish, push, pull: the tour (as root)
 	@scripts/demo.sh
 
-test: deps build test-unit test-root test-vm-short ## everything; what CI runs (as root)
+test: deps build test-unit test-root test-vm-short test-race-short fuzz-short ## everything; what CI runs (as root)
 
 test-unit: ## unit tests, no root needed
 	$(GO) vet ./...
@@ -45,11 +47,16 @@ test-root: ## kernel and end-to-end tests on the built binaries (as root)
 test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1 SELINUX=1 VM_PACKAGES=…)
 	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" SELINUX="$(SELINUX)" V="$(V)" VM_PACKAGES="$(VM_PACKAGES)" scripts/test-vm.sh
 
-test-vm-short: build
+test-vm-short: build ## those of them that take three minutes
 	LIST=scripts/vm/list-short scripts/test-vm.sh
 
 test-race: ## the shim's tests with the shim under the race detector (as root, needs gcc)
 	SKIFF_RACE=1 $(GO) test -tags root -count=1 -timeout 20m ./internal/runtime/shim
+
+test-race-short: ## three minutes of that, and the unit tests of what runs side by side
+	@command -v gcc >/dev/null || { echo "test-race-short: SKIPPED, there is no gcc for the race detector" >&2; exit 0; }; \
+	CGO_ENABLED=1 $(GO) test -race -timeout 5m ./internal/runtime/shim ./internal/runtime/oci && \
+	SKIFF_RACE=1 $(GO) test -tags root -count=1 -timeout 10m -run '$(RACE)' ./internal/runtime/shim
 
 clients: build ## build compose, buildx and testcontainers-go, minutes; then test with them (as root)
 	scripts/clients.sh
@@ -73,6 +80,9 @@ bench-launch: build ## the launcher beside runc, crun and bubblewrap (as root; P
 
 fuzz: ## each fuzz target for 20 s
 	scripts/fuzz.sh
+
+fuzz-short: ## what reads specifications and the shim's messages, for 5 s each
+	FUZZTIME=5s scripts/fuzz.sh FuzzDecodeSpec FuzzCheck FuzzWire FuzzCompile FuzzDevices FuzzProperties FuzzMessage FuzzConversation
 
 golden: ## rewrite the golden files
 	UPDATE=1 $(GO) test ./...

@@ -6,10 +6,18 @@
 # emulated, some ten times slower.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-skip() { echo "test-vm: SKIPPED, nothing was tested on control groups of version 2: $*" >&2; [ -z "${VM_REQUIRED:-}" ] || exit 1; exit 0; }
+# Without a guest nothing was tested, and that is said: aloud in CI, where only a
+# qemu that cannot be installed is no failure.
+skip() {
+	echo "test-vm: SKIPPED, nothing was tested on control groups of version 2: $*" >&2
+	[ -z "${VM_REQUIRED:-}" ] || exit 1
+	[ -z "${CI:-}" ] || printf '%s\n' "" "################ NO VIRTUAL MACHINE ################" "# $*" "# Control groups of version 2, AppArmor and an older kernel went UNTESTED." "####################################################" "" >&2
+	exit 0
+}
+must() { [ -z "${CI:-}" ] || { echo "test-vm: FAILED: $*" >&2; exit 1; }; skip "$@"; }
 [ "$(uname -m)" = x86_64 ] || skip "the guest is for x86_64"
 scripts/deps.sh qemu-system-x86 mmdebstrap busybox-static e2fsprogs || skip "qemu cannot be installed"
-image=$(scripts/vm/image.sh) || skip "Debian's kernel and packages cannot be had"
+image=$(scripts/vm/image.sh) || must "Debian's kernel and packages cannot be had"
 
 list=${LIST:-scripts/vm/list}
 [ -z "${SYSTEMD:-}" ] || list=scripts/vm/list-systemd
@@ -42,6 +50,9 @@ while read -r pkg _; do
 done <"$work/disk/list"
 mkdir -p "$work/disk/src/docs"
 cp docs/conformance.md "$work/disk/src/docs/"
+if grep -q '^test/api' "$work/disk/list"; then # the description of the API, which the guest has no module cache for
+	cp -r "$(go list -m -f '{{.Dir}}' github.com/moby/moby/api)" "$work/disk/api"
+fi
 if grep -q '^test/conformance' "$work/disk/list"; then
 	(
 		cd test/conformance/suite

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes the guest of test-vm, once: Debian's kernel for clouds, an initial
 # RAM disk that finds the disk, and a small Debian with AppArmor and systemd.
-# VM_PACKAGES="podman …" adds others. Prints the directory, which is named after
+# VM_PACKAGES="podman …" adds others, VM_SUITE is another Debian. Prints the directory, which is named after
 # what the guest is made of.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-suite=bookworm
+suite=${VM_SUITE:-bookworm}
 more=$(echo "${VM_PACKAGES:-}" | xargs | tr ' ' ,)
 hash=$({ cat "$here"/image.sh "$here"/initrd; echo "$more"; } | sha256sum | cut -c1-12)
 out=${XDG_CACHE_HOME:-$HOME/.cache}/skiff/vm-$suite-$hash

@@ -289,7 +289,7 @@ func TestCVE_2016_9962_SpyInUserNamespace(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := &specs.Process{Args: []string{"true"}, Env: b.l.Spec.Process.Env, Cwd: "/", Capabilities: b.l.Spec.Process.Capabilities}
-		for range 40 {
+		for range 20 {
 			if _, err := b.exec(p, nil); err != nil {
 				t.Fatal(err)
 			}
