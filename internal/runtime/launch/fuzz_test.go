@@ -37,7 +37,7 @@ func FuzzCheck(f *testing.F) {
 		if Check(l) != nil {
 			return
 		}
-		req := &request{ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process), Rootfs: l.Rootfs, Hooks: hookWorkOf(spec.Hooks, specs.State{ID: l.ID})}
+		req := &request{ID: l.ID, Spec: worldOf(spec), Process: commandOf(spec.Process, spec.Linux.Personality, spec.Linux.MemoryPolicy), Rootfs: l.Rootfs, Hooks: hookWorkOf(spec.Hooks, specs.State{ID: l.ID})}
 		msg, err := encode(req)
 		if err != nil {
 			t.Fatal(err)
