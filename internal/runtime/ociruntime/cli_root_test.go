@@ -37,7 +37,15 @@ func TestMain(m *testing.M) {
 		fmt.Println(sessionKeyring())
 		os.Exit(0)
 	}
-	os.Exit(runtimetest.Isolate(m))
+	isolated := os.Getenv("SKIFF_TEST_ISOLATED") != ""
+	code := runtimetest.Isolate(m)
+	if isolated {
+		if err := runtimetest.RemoveCgroupParent(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // cli is skiff-runtime with a state directory of its own.
