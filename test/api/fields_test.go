@@ -101,7 +101,6 @@ var creates = []probe{
 	{fields: "HostConfig.Memory", body: hostConfig(`"Memory":33554432`), sh: cgroup("memory/memory.limit_in_bytes", "memory.max"), see: "33554432"},
 	{fields: "HostConfig.CgroupParent", body: hostConfig(`"CgroupParent":"PARENT/sub","CgroupnsMode":"host"`), sh: "cat /proc/self/cgroup", see: "PARENT/sub/"},
 	{fields: "HostConfig.BlkioWeight", body: hostConfig(`"BlkioWeight":300`), path: "HostConfig/BlkioWeight", is: "300", note: "honoured where the kernel has it, else a warning"},
-	{fields: "HostConfig.BlkioWeight", body: hostConfig(`"BlkioWeight":5`), refuse: "Range of blkio weight is from 10 to 1000"},
 	{fields: "HostConfig.BlkioWeightDevice[].Path HostConfig.BlkioWeightDevice[].Weight", body: device("BlkioWeightDevice", `Weight":300,"x":"`), path: "HostConfig/BlkioWeightDevice/0/Weight", is: "300", note: "honoured where the kernel has it, else a warning"},
 	{fields: "HostConfig.BlkioDeviceReadBps[].Path HostConfig.BlkioDeviceReadBps[].Rate", body: device("BlkioDeviceReadBps", `Rate":1048576,"x":"`), sh: cgroup("blkio/blkio.throttle.read_bps_device", "io.max"), see: "1048576"},
 	{fields: "HostConfig.BlkioDeviceWriteBps[].Path HostConfig.BlkioDeviceWriteBps[].Rate", body: device("BlkioDeviceWriteBps", `Rate":1048576,"x":"`), sh: cgroup("blkio/blkio.throttle.write_bps_device", "io.max"), see: "1048576"},
@@ -200,7 +199,7 @@ var creates = []probe{
 	{fields: "HostConfig.Sysctls", body: hostConfig(`"Sysctls":{"kernel.core_pattern":"x"}`), refuse: "kernel.core_pattern"},
 	{fields: "HostConfig.Runtime", body: hostConfig(`"Runtime":"nosuch"`), refuse: "unknown or invalid runtime name: nosuch"},
 	{fields: "HostConfig.Umask", body: hostConfig(`"Umask":63`), sh: "umask", see: "0077"},
-	{fields: "HostConfig.Isolation", body: hostConfig(`"Isolation":"hyperv"`), refuse: "invalid isolation 'hyperv' on linux"},
+	{fields: "HostConfig.Isolation", body: hostConfig(`"Isolation":"hyperv"`), refuse: "invalid isolation (hyperv): linux only supports 'default'"},
 	{fields: "HostConfig.MaskedPaths", body: hostConfig(`"MaskedPaths":["/proc/uptime"]`), sh: "cat /proc/uptime; echo end", see: "end", note: "honoured: see internal/runtime/launch"},
 	{fields: "HostConfig.ReadonlyPaths", body: hostConfig(`"ReadonlyPaths":["/proc/sys/net"]`), sh: "grep ' /proc/sys/net ' /proc/self/mountinfo", see: " ro,"},
 
