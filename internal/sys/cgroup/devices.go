@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -37,7 +38,7 @@ func (g *Group) LimitDevices(rules []specs.LinuxDeviceCgroup) error {
 // given ones say otherwise.
 func withDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
 	out := []specs.LinuxDeviceCgroup{{Access: "rwm"}}
-	for _, r := range rules {
+	for _, r := range joinAccess(rules) {
 		if matchesAll(r) { // whatever was said before
 			out[0].Allow, out = r.Allow, out[:1]
 			continue
@@ -67,6 +68,38 @@ func withDefaultDevices(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgro
 	}
 	add("c", 136, -1, "rwm") // pts
 	return out
+}
+
+// joinAccess adds to a rule that allows what earlier ones allow of the same
+// devices, as the lists of version 1 do: who may read and may write may do both at
+// once.
+func joinAccess(rules []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+	out := slices.Clone(rules)
+	for i := range out {
+		for j := i - 1; j >= 0 && out[i].Allow && out[j].Allow; j-- {
+			if sameDevices(out[i], out[j]) {
+				out[i].Access = eitherAccess(out[i].Access, out[j].Access)
+				break // that one has those before it
+			}
+		}
+	}
+	return out
+}
+
+func sameDevices(a, b specs.LinuxDeviceCgroup) bool {
+	return a.Type == b.Type && deviceNumber(a.Major) == deviceNumber(b.Major) && deviceNumber(a.Minor) == deviceNumber(b.Minor)
+}
+
+func eitherAccess(a, b string) string {
+	if a == "" || b == "" { // any
+		return ""
+	}
+	for _, c := range b {
+		if !strings.ContainsRune(a, c) {
+			a += string(c)
+		}
+	}
+	return a
 }
 
 // matchesAll tells a rule for all kinds and numbers, which is one for any access.

@@ -39,11 +39,41 @@ func FuzzDevices(f *testing.F) {
 		}
 		// What is added allows no more than making nodes, and character devices 1, 5
 		// and 136.
-		given, all := decideDevice(rules, kind, access, major, minor), decideDevice(withDefaultDevices(rules), kind, access, major, minor)
+		given, all := decideDevice(joinAccess(rules), kind, access, major, minor), decideDevice(withDefaultDevices(rules), kind, access, major, minor)
 		if all && !given && access != 1 && (kind != 2 || major != 1 && major != 5 && major != 136) {
 			t.Errorf("kind %d, access %d of %d:%d is allowed by nobody: %+v", kind, access, major, minor, rules)
 		}
 	})
+}
+
+func TestJoinAccess(t *testing.T) {
+	ten, one := new(int64(10)), new(int64(1))
+	rule := func(allow bool, major *int64, access string) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Allow: allow, Type: "c", Major: major, Access: access}
+	}
+	for _, tt := range []struct {
+		rules []specs.LinuxDeviceCgroup
+		last  string
+	}{
+		{[]specs.LinuxDeviceCgroup{rule(true, ten, "r"), rule(true, ten, "w")}, "wr"},
+		{[]specs.LinuxDeviceCgroup{rule(true, ten, "r"), rule(true, one, "m"), rule(true, ten, "w"), rule(true, ten, "m")}, "mwr"},
+		{[]specs.LinuxDeviceCgroup{rule(true, ten, "r"), rule(false, ten, "r"), rule(true, ten, "w")}, "w"},
+		{[]specs.LinuxDeviceCgroup{rule(true, ten, "r"), rule(true, nil, "w")}, "w"},
+		{[]specs.LinuxDeviceCgroup{rule(true, ten, ""), rule(true, ten, "w")}, ""},
+	} {
+		got := joinAccess(tt.rules)
+		if last := got[len(got)-1].Access; last != tt.last {
+			t.Errorf("%+v: the last one is for %q, want %q", tt.rules, last, tt.last)
+		}
+	}
+	both := withDefaultDevices([]specs.LinuxDeviceCgroup{rule(true, ten, "r"), rule(true, ten, "w")})
+	prog, err := deviceProgram(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !runDevices(t, prog, unix.BPF_DEVCG_DEV_CHAR, unix.BPF_DEVCG_ACC_READ|unix.BPF_DEVCG_ACC_WRITE, 10, 229) {
+		t.Error("who may read and may write may not open for both")
+	}
 }
 
 // runDevices runs a program as the kernel does.
