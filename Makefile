@@ -35,7 +35,7 @@ deps: ## install the Debian packages that demo, tests and benchmarks use
 demo: deps build ## build an image, run it, publish, push, pull: the tour (as root)
 	@scripts/demo.sh
 
-test: deps build test-unit test-root test-vm-short test-race-short fuzz-short ## everything; what CI runs (as root)
+test: deps build test-unit test-root test-vm test-race-short fuzz-short ## everything; what CI runs (as root)
 
 test-unit: ## unit tests, no root needed
 	$(GO) vet ./...

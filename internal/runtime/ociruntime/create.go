@@ -101,12 +101,23 @@ func newHost() (*launch.Host, error) {
 		return nil, err
 	}
 	defer func() { _ = sealed.Close() }()
-	// A descriptor for as long as this program lives, which is not long.
-	fd, err := unix.FcntlInt(sealed.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := outOfTheWay(sealed)
 	if err != nil {
 		return nil, err
 	}
 	return &launch.Host{Cgroups: sys, Exe: "/proc/self/fd/" + strconv.Itoa(fd)}, nil
+}
+
+// outOfTheWay is a descriptor for as long as this program lives, which is not
+// long: one that a child does not lose to those that it gets, from 0 on, before
+// it executes what is behind it.
+func outOfTheWay(f *os.File) (fd int, err error) {
+	for _, from := range []int{5000, 900, 200} { // as the limit of open files allows
+		if fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, from); err == nil {
+			return fd, nil
+		}
+	}
+	return -1, fmt.Errorf("duplicate a descriptor: %w", err)
 }
 
 // make makes a container: with gate one whose command waits for start.

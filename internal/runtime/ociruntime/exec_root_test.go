@@ -175,3 +175,20 @@ func TestUnknownCapability(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// A child gets its descriptors, in a user namespace one for each mount, before it
+// executes the launcher, which is behind one itself.
+func TestManyDescriptors(t *testing.T) {
+	c := newCLI(t)
+	s := runtimetest.Spec("manyfds", "echo", "started")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	ids := []specs.LinuxIDMapping{{HostID: 200000, Size: 65536}}
+	s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+	for i := range 60 {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprint("/tmp/", i), Type: "bind", Source: "/proc/self/status", Options: []string{"bind"}})
+	}
+	out, err := c.try("run", "--bundle", c.bundle(s), "manyfds")
+	if err != nil || out != "started\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
