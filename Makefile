@@ -47,7 +47,7 @@ test-root: ## kernel and end-to-end tests on the built binaries (as root)
 test-vm: build ## root tests in a virtual machine: control groups v2, AppArmor (PKGS=… RUN=… SYSTEMD=1 SELINUX=1 VM_PACKAGES=…)
 	PKGS="$(PKGS)" RUN="$(RUN)" SYSTEMD="$(SYSTEMD)" SELINUX="$(SELINUX)" V="$(V)" VM_PACKAGES="$(VM_PACKAGES)" scripts/test-vm.sh
 
-test-vm-short: build ## those of them that take three minutes
+test-vm-short: build ## those of them that take two minutes
 	LIST=scripts/vm/list-short scripts/test-vm.sh
 
 test-race: ## the shim's tests with the shim under the race detector (as root, needs gcc)
