@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	goruntime "runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -58,10 +58,13 @@ func (s *setup) confine() error {
 	fd.Store(-1)
 	var running sync.WaitGroup
 	running.Add(1)
+	// Refused, left to the listener or granted: this call only passes the time.
+	pause := unix.Timespec{Nsec: 100000}
 	go func() {
+		goruntime.LockOSThread() // one that was there before the filter, and needs no timer of the runtime's
 		running.Done()
 		for fd.Load() < 0 {
-			time.Sleep(100 * time.Microsecond)
+			_ = unix.Nanosleep(&pause, nil)
 		}
 		err := s.handOver(int(fd.Load()))
 		if err != nil {
@@ -75,8 +78,6 @@ func (s *setup) confine() error {
 		return err
 	}
 	fd.Store(int64(listener))
-	// Refused, left to the listener or granted: this call only passes the time.
-	pause := unix.Timespec{Nsec: 100000}
 	for done.Load() == 0 {
 		_ = unix.Nanosleep(&pause, nil)
 	}
