@@ -118,6 +118,7 @@ type daemon struct {
 	quotas     quota.Projects // of containers and volumes: one gives out the ids
 	apparmor   string         // the default profile, if the kernel has it
 	users      *userns.Map    // of containers and build steps; nil: the host's
+	mapsMemory bool           // see mapsMemory
 }
 
 // build makes the rooms from the ground up. What depends on nothing but the
@@ -132,6 +133,9 @@ func (d *daemon) build(ctx context.Context) (apiserver.Backends, error) {
 	d.rooms.Push(d.closer("database", d.db.Close))
 
 	if d.users, err = d.remap(ctx); err != nil {
+		return none, err
+	}
+	if d.mapsMemory, err = mapsMemory(d.users); err != nil {
 		return none, err
 	}
 	var side errgroup.Group
@@ -327,12 +331,8 @@ func (d *daemon) openVolumes() (*volumes.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps, err := mapsMemory(d.users)
-	if err != nil {
-		return nil, err
-	}
 	v, err := volumes.New(volumes.Options{
-		Dir: filepath.Join(d.c.DataRoot, "volumes"), Table: tab, Events: d.events, Log: d.log, Quotas: &d.quotas, MapsMemory: maps,
+		Dir: filepath.Join(d.c.DataRoot, "volumes"), Table: tab, Events: d.events, Log: d.log, Quotas: &d.quotas, MapsMemory: d.mapsMemory,
 	})
 	if err == nil {
 		d.rooms.Push(v.Close)
@@ -393,11 +393,7 @@ func (d *daemon) openContainers(ctx context.Context) (*containers.Service, error
 func (d *daemon) openBuilds(ctx context.Context) (*builds.Service, error) {
 	lctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	d.rooms.Push(func() { cancel(errors.New("the daemon stops")) })
-	maps, err := mapsMemory(d.users)
-	if err != nil {
-		return nil, err
-	}
-	launcher, err := newStepLauncher(lctx, d.shim, steps{d.users, maps}, d.log)
+	launcher, err := newStepLauncher(lctx, d.shim, steps{d.users, d.mapsMemory}, d.log)
 	if err != nil {
 		return nil, err
 	}
